@@ -1,0 +1,78 @@
+"""``spec.json``: what the examples of a run are; everything a trainer needs to know about the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from features.numeric import NumericColumn
+from features.schema import Schema
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class ExamplesSpec:
+    """The data side of a run.
+
+    Args:
+        schema: of the log.
+        numeric: training statistics of each numeric column.
+        vocabulary_ids: number of vocabulary ids of each categorical column.
+        rows: rows by split.
+        clicks: rows with label 1 by split.
+        fold_rows: training rows by fold.
+        fold_clicks: training clicks by fold.
+        lines: lines read; equals rows of all splits plus rejects.
+        rejects: bad lines.
+        seed: of the folds and the row order.
+    """
+
+    schema: Schema
+    numeric: tuple[NumericColumn, ...]
+    vocabulary_ids: tuple[int, ...]
+    rows: dict[str, int]
+    clicks: dict[str, int]
+    fold_rows: tuple[int, ...]
+    fold_clicks: tuple[int, ...]
+    lines: int
+    rejects: int
+    seed: int
+
+    @property
+    def base_rate(self) -> float:
+        """Click rate of the training rows."""
+        return self.clicks["train"] / self.rows["train"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "schema": self.schema.to_json(),
+            "numeric": [column.to_json() for column in self.numeric],
+            "vocabulary_ids": dict(zip(self.schema.categorical, self.vocabulary_ids, strict=True)),
+            "rows": self.rows,
+            "clicks": self.clicks,
+            "fold_rows": list(self.fold_rows),
+            "fold_clicks": list(self.fold_clicks),
+            "lines": self.lines,
+            "rejects": self.rejects,
+            "seed": self.seed,
+            "base_rate": self.base_rate,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ExamplesSpec:
+        """Reads what :meth:`to_json` wrote."""
+        schema = Schema.from_json(value["schema"], "spec.json")
+        return cls(
+            schema,
+            tuple(NumericColumn.from_json(column) for column in value["numeric"]),
+            tuple(value["vocabulary_ids"][name] for name in schema.categorical),
+            value["rows"],
+            value["clicks"],
+            tuple(value["fold_rows"]),
+            tuple(value["fold_clicks"]),
+            value["lines"],
+            value["rejects"],
+            value["seed"],
+        )

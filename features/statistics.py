@@ -1,0 +1,96 @@
+"""Click statistics of categorical values: smoothed log-odds and log-count, with a training row's own fold left out.
+
+A training row must not see its own label in its features, so its statistics are the totals minus its own fold. The
+teacher of a fold is given counts in which that fold is zero from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.hashing import FOLDS
+from features.vocabulary import Vocabulary
+
+NO_FOLD = FOLDS
+"""The fold to ask for when no fold is to be left out: validation, test and serving."""
+
+
+@dataclass(frozen=True)
+class ClickCounts:
+    """Counts and clicks of the values of all categorical columns, one below the other.
+
+    Args:
+        starts: int64 [columns]: where each column's vocabulary id 0 lies.
+        counts: int64 [all ids, 10] training rows by id and fold.
+        clicks: int64 [all ids, 10] clicks by id and fold.
+        rows: int64 [10] all training rows by fold.
+        row_clicks: int64 [10] all clicks by fold.
+    """
+
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    clicks: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    row_clicks: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, vocabularies: Sequence[Vocabulary], rows: Sequence[int], row_clicks: Sequence[int]
+    ) -> ClickCounts:
+        """Puts the vocabularies of all columns, in the schema's order, one below the other.
+
+        Args:
+            vocabularies: of each categorical column.
+            rows: training rows by fold.
+            row_clicks: clicks by fold.
+        """
+        sizes = [vocabulary.ids for vocabulary in vocabularies]
+        return cls(
+            np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+            np.concatenate([vocabulary.counts for vocabulary in vocabularies]),
+            np.concatenate([vocabulary.clicks for vocabulary in vocabularies]),
+            np.asarray(rows, np.int64),
+            np.asarray(row_clicks, np.int64),
+        )
+
+    def without(self, folds: Sequence[int]) -> ClickCounts:
+        """The counts as if the rows of these folds did not exist."""
+        keep = np.ones(FOLDS, np.int64)
+        keep[list(folds)] = 0
+        return ClickCounts(
+            self.starts, self.counts * keep, self.clicks * keep, self.rows * keep, self.row_clicks * keep
+        )
+
+    def base_rate(self) -> float:
+        """Clicks over rows, of all folds."""
+        return float(self.row_clicks.sum() / max(self.rows.sum(), 1))
+
+    def statistics(self, smoothing: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The click statistics of each id, by the fold that is left out.
+
+        With n rows and k clicks of a value, and the base rate pi of the same folds:
+        log-odds = log((k + a pi) / (n - k + a (1 - pi))), log-count = log(1 + n).
+
+        Args:
+            smoothing: a, in rows.
+
+        Returns:
+            log-odds and log-count, each float32 [all ids, 11]; column f leaves fold f out, column 10 none.
+        """
+        counts = _leave_out(self.counts)
+        clicks = _leave_out(self.clicks)
+        rate = _leave_out(self.row_clicks) / np.maximum(_leave_out(self.rows), 1)
+        # A part without clicks, or of clicks alone, must not give an infinite prior.
+        rate = np.clip(rate, 1e-6, 1 - 1e-6)
+        odds = np.log((clicks + smoothing * rate) / (counts - clicks + smoothing * (1 - rate)))
+        return odds.astype(np.float32), np.log1p(counts).astype(np.float32)
+
+
+def _leave_out(by_fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[..., 10] by fold to [..., 11]: the total without each fold, then the whole total."""
+    total = by_fold.sum(axis=-1, keepdims=True)
+    return np.concatenate([total - by_fold, total], axis=-1)

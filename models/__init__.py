@@ -1,0 +1,1 @@
+"""What learns: inputs, embeddings, heads, losses, optimizers, teacher, student, metrics, serving module."""

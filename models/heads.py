@@ -1,0 +1,177 @@
+"""Subclass logits: what they say about the click, and the layer that produces them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from models.backend import keras, tf
+
+CLASSES = 2
+
+
+def class_logits(z: tf.Tensor) -> tf.Tensor:
+    """Computes the class logits ``L_c = logsumexp_j z[c, j]``.
+
+    ``softmax(L)`` equals the sums of ``softmax(z)`` over the subclasses of each class.
+
+    Args:
+      z: Subclass logits ``[batch, 2 * S]``, class-major: ``z[:, c * S + j]`` is subclass ``j`` of class
+        ``c``. Any float type; the computation is in float32.
+
+    Returns:
+      Class logits ``[batch, 2]``, float32.
+
+    Raises:
+      ValueError: If ``z`` is not a matrix with an even number of columns, known when the graph is built.
+
+    References:
+      Müller, Kornblith and Hinton, Subclass Distillation (2020), https://arxiv.org/abs/2002.03936
+    """
+    return tf.reduce_logsumexp(_blocks(z), axis=-1)
+
+
+def click_logit(z: tf.Tensor) -> tf.Tensor:
+    """Computes the click logit ``L_1 - L_0``, whose sigmoid is the click probability.
+
+    With one subclass a class it is ``z_1 - z_0`` exactly.
+
+    Args:
+      z: Subclass logits ``[batch, 2 * S]``, class-major.
+
+    Returns:
+      Click logits ``[batch]``, float32.
+
+    Raises:
+      ValueError: As for `class_logits`.
+    """
+    logits = class_logits(z)
+    return logits[:, 1] - logits[:, 0]
+
+
+def within_class_log_probabilities(z: tf.Tensor) -> tf.Tensor:
+    """Computes ``log P(subclass j | class c) = z[c, j] - L_c``.
+
+    They do not change when a class block moves by a constant, so they say nothing about the click.
+
+    Args:
+      z: Subclass logits ``[batch, 2 * S]``, class-major.
+
+    Returns:
+      Log probabilities ``[batch, 2, S]``, float32; their exponentials sum to one over the last axis.
+
+    Raises:
+      ValueError: As for `class_logits`.
+    """
+    return tf.nn.log_softmax(_blocks(z), axis=-1)
+
+
+def _blocks(z: tf.Tensor) -> tf.Tensor:
+    z = tf.cast(z, tf.float32)
+    outputs = z.shape[-1] if z.shape.rank == 2 else None
+    if not outputs or outputs % CLASSES:
+        raise ValueError(
+            f"`z` should have shape [batch, 2 * S] with a known S >= 1. Received: shape={z.shape}"
+        )
+    return tf.reshape(z, [-1, CLASSES, outputs // CLASSES])
+
+
+@keras.utils.register_keras_serializable(package="ctr_distill")
+class SubclassHead(keras.layers.Layer):
+    """A dense layer from the last hidden activations to ``K = 2 * S`` subclass logits.
+
+    ``z = x @ kernel + bias``, and ``z[:, S:] += linear[:, None]`` when a linear part is given: it moves the
+    click logit by ``linear`` and leaves the within-class conditionals as they are. The bias of the class-1
+    block starts at ``log(base_rate / (1 - base_rate))``, so that training does not begin with learning the
+    base rate. The kernel never starts at zero: equal logits are a stationary point of the auxiliary loss, at
+    its lower bound. The layer computes in float32 under every mixed-precision policy.
+
+    Example:
+      >>> head = SubclassHead(subclasses=5, base_rate=0.25, seed=7)
+      >>> head(tf.zeros([3, 16])).shape
+      TensorShape([3, 10])
+
+    Args:
+      subclasses: Subclasses a class (S), at least 1.
+      base_rate: Share of clicks in the training rows, strictly between 0 and 1.
+      seed: Seed of the kernel. Layers that should differ need different seeds: the name plays no part.
+      **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+      ValueError: If ``subclasses`` or ``base_rate`` is out of its range.
+    """
+
+    def __init__(self, subclasses: int, base_rate: float, seed: int, **kwargs: Any) -> None:
+        if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 1:
+            raise ValueError(
+                f"`subclasses` should be an integer of at least 1. Received: subclasses={subclasses}"
+            )
+        if not 0.0 < base_rate < 1.0:
+            raise ValueError(
+                f"`base_rate` should be strictly between 0 and 1. Received: base_rate={base_rate}"
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"`seed` should be an integer. Received: seed={seed}")
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.subclasses = subclasses
+        self.base_rate = base_rate
+        self.seed = seed
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Creates the kernel ``[width, 2 * S]`` and the bias ``[2 * S]``.
+
+        Args:
+          input_shape: ``[batch, width]``, with a known width.
+
+        Raises:
+          ValueError: If the shape is another.
+        """
+        shape = tf.TensorShape(input_shape)
+        if shape.rank != 2 or not shape[-1]:
+            raise ValueError(
+                f"`x` should have shape [batch, width] with a known width. Received: shape={shape}"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: shape[-1]})
+        prior = math.log(self.base_rate) - math.log1p(-self.base_rate)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=[shape[-1], CLASSES * self.subclasses],
+            initializer=keras.initializers.GlorotUniform(seed=self.seed),
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=[CLASSES * self.subclasses],
+            initializer=tf.constant_initializer([0.0] * self.subclasses + [prior] * self.subclasses),
+        )
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, linear: tf.Tensor | None = None) -> tf.Tensor:
+        """Computes the subclass logits.
+
+        Args:
+          x: Activations ``[batch, width]``.
+          linear: A linear part ``[batch]`` of the click logit, or None.
+
+        Returns:
+          Subclass logits ``[batch, 2 * S]``, class-major, float32.
+
+        Raises:
+          ValueError: If ``linear`` is not a vector.
+        """
+        z = tf.matmul(x, self.kernel) + self.bias
+        if linear is None:
+            return z
+        linear = tf.cast(linear, z.dtype)
+        if linear.shape.rank != 1:
+            raise ValueError(f"`linear` should have shape [batch]. Received: shape={linear.shape}")
+        no_click, click = tf.split(z, CLASSES, axis=-1)
+        return tf.concat([no_click, click + linear[:, tf.newaxis]], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, for serialisation."""
+        return {
+            **super().get_config(),
+            "subclasses": self.subclasses,
+            "base_rate": self.base_rate,
+            "seed": self.seed,
+        }

@@ -1,0 +1,161 @@
+"""First pass of ``preprocess``: what the training rows say about each column.
+
+Each task writes the counts of its rows to a file of its own; a second step merges them column by column. So nothing
+but file names goes through Beam's shuffle, and a task that was done before a kill is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.hashing import FOLDS, folds
+from features.lines import read_chunks
+from features.numeric import NumericColumn, NumericStatistics
+from features.parsing import ParsedRows, parse_chunk
+from features.schema import Schema
+from features.vocabulary import COUNTS_SCHEMA, Vocabulary, count_values
+from pipeline import storage
+from pipeline.plan import Task
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the training rows say, apart from the vocabularies.
+
+    Args:
+        numeric: statistics of each numeric column.
+        fold_rows: rows by fold.
+        fold_clicks: clicks by fold.
+    """
+
+    numeric: tuple[NumericColumn, ...]
+    fold_rows: tuple[int, ...]
+    fold_clicks: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "numeric": [column.to_json() for column in self.numeric],
+            "fold_rows": list(self.fold_rows),
+            "fold_clicks": list(self.fold_clicks),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Analysis:
+        """Reads what :meth:`to_json` wrote."""
+        numeric = tuple(NumericColumn.from_json(column) for column in value["numeric"])
+        return cls(numeric, tuple(value["fold_rows"]), tuple(value["fold_clicks"]))
+
+
+class AnalyzeTask(beam.DoFn):
+    """Counts the training rows of a task; yields the name of the file with the counts.
+
+    Args:
+        schema: of the log.
+        seed: of the folds.
+        work: folder of the files with counts.
+    """
+
+    def __init__(self, *, schema: Schema, seed: int, work: str) -> None:
+        self._schema, self._seed, self._work = schema, seed, work
+
+    def process(self, task: Task) -> Iterator[str]:
+        """Counts one task, unless its file is there."""
+        task = task.only("train")
+        if not task.shards:
+            return
+        path = storage.join(self._work, f"counts-{task.shards[0].index:05d}.arrow")
+        if not storage.exists(path):
+            with storage.open_log(task.file) as stream:
+                ranges = [(shard.start, shard.end) for shard in task.shards]
+                parts = [
+                    parse_chunk(chunk, self._schema)
+                    for _, chunk in read_chunks(stream, ranges)
+                ]
+            write_counts(path, parts, self._schema, task.file.path, self._seed)
+        yield path
+
+
+def write_counts(path: str, parts: list[ParsedRows], schema: Schema, source: str, seed: int) -> None:
+    """Writes the counts of some rows: a record batch a categorical column, everything else as metadata."""
+    statistics = NumericStatistics(len(schema.numeric))
+    for part in parts:
+        statistics.update(part.numeric)
+    offsets = np.concatenate([part.offsets for part in parts] or [np.empty(0, np.int64)])
+    labels = np.concatenate([part.labels for part in parts if part.labels is not None] or [np.empty(0, np.uint8)])
+    fold = folds(offsets, source, seed)
+    metadata = {
+        "numeric": statistics.to_json(),
+        "fold_rows": np.bincount(fold, minlength=FOLDS).tolist(),
+        "fold_clicks": np.bincount(fold[labels == 1], minlength=FOLDS).tolist(),
+    }
+    with storage.publish(path) as writer:
+        table_schema = COUNTS_SCHEMA.with_metadata({"analysis": json.dumps(metadata)})
+        with pa.ipc.new_file(pa.PythonFile(writer, "w"), table_schema) as file:
+            for index in range(len(schema.categorical)):
+                counts = count_values([part.categorical[index] for part in parts], fold, labels)
+                batches = counts.combine_chunks().to_batches()
+                file.write(batches[0] if batches else pa.RecordBatch.from_pylist([], COUNTS_SCHEMA))
+
+
+class MergeColumn(beam.DoFn):
+    """Makes the vocabulary of one categorical column from the counts of all tasks; yields its size in ids.
+
+    Args:
+        folder: of the vocabularies.
+        columns: names of the categorical columns.
+        min_count: see :meth:`Vocabulary.merge`.
+        max_size: see :meth:`Vocabulary.merge`.
+    """
+
+    def __init__(self, *, folder: str, columns: tuple[str, ...], min_count: int, max_size: int) -> None:
+        self._folder, self._columns = folder, columns
+        self._min_count, self._max_size = min_count, max_size
+
+    def process(self, index: int, counts: list[str]) -> Iterator[tuple[str, int]]:
+        """Merges one column, given by its number."""
+        path = vocabulary_path(self._folder, self._columns[index])
+        parts = [_read_counts(name).get_batch(index) for name in sorted(counts)]
+        tables = [pa.Table.from_batches([part]).replace_schema_metadata() for part in parts]
+        vocabulary = Vocabulary.merge(tables, self._min_count, self._max_size)
+        with storage.publish(path) as writer:
+            pq.write_table(vocabulary.to_table(), pa.PythonFile(writer, "w"), compression="zstd")
+        yield self._columns[index], vocabulary.ids
+
+
+def merge_analysis(_: Any, counts: list[str], *, schema: Schema, path: str) -> int:
+    """Merges everything but the vocabularies into one JSON file; returns the number of training rows."""
+    statistics = NumericStatistics(len(schema.numeric))
+    rows, clicks = np.zeros(FOLDS, np.int64), np.zeros(FOLDS, np.int64)
+    for name in counts:
+        part = json.loads(_read_counts(name).schema.metadata[b"analysis"])
+        statistics.merge(NumericStatistics.from_json(part["numeric"]))
+        rows += part["fold_rows"]
+        clicks += part["fold_clicks"]
+    analysis = Analysis(statistics.columns(schema.numeric), tuple(rows.tolist()), tuple(clicks.tolist()))
+    storage.write_json(path, analysis.to_json())
+    return int(rows.sum())
+
+
+def _read_counts(path: str) -> pa.ipc.RecordBatchFileReader:
+    with storage.open_read(path) as file:
+        return pa.ipc.open_file(pa.py_buffer(file.read()))
+
+
+def vocabulary_path(folder: str, column: str) -> str:
+    """Where a column's vocabulary lies."""
+    return storage.join(folder, f"{column}.parquet")
+
+
+def read_vocabulary(folder: str, column: str) -> Vocabulary:
+    """Reads the vocabulary of a column."""
+    with storage.open_read(vocabulary_path(folder, column)) as file:
+        return Vocabulary.from_table(pq.read_table(pa.py_buffer(file.read())))

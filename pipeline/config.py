@@ -1,0 +1,254 @@
+"""Settings: one frozen dataclass a stage, read from a YAML file and overridden by flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from features.errors import ConfigError
+from features.hashing import FOLDS
+
+METHODS = ("hard", "kd", "subclass", "hard_k", "kd_k")
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field with a default and a help text."""
+    return field(default=default, metadata={"help": text})
+
+
+def require(condition: bool, rule: str, received: Any) -> None:
+    """Raises a ConfigError unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{rule}. Received: {received}.")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Settings of ``preprocess``."""
+
+    split: str = setting("70/15/15", "train/valid/test in time order: shares of the bytes, or numbers of lines")
+    max_rejects: str = setting("1%", "share of bad lines above which the job fails")
+    shard_mb: int = setting(128, "largest part of a log that becomes one shard, in MiB")
+    min_count: int = setting(1, "training rows below which a value is not in the vocabulary")
+    max_vocabulary: int = setting(500_000, "largest number of values of a column's vocabulary")
+    seed: int = setting(0, "of the folds and of the order of rows")
+
+    def __post_init__(self) -> None:
+        require(self.shard_mb > 0, "--shard-mb must be positive", self.shard_mb)
+        require(self.min_count > 0, "--min-count must be positive", self.min_count)
+        require(self.max_vocabulary > 0, "--max-vocabulary must be positive", self.max_vocabulary)
+        _ = self.reject_limit
+
+    @property
+    def reject_limit(self) -> float:
+        """``max_rejects`` as a share in [0, 1]."""
+        text = self.max_rejects.strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        require(0 <= share <= 1, "--max-rejects must be a share such as 1% or 0.01", self.max_rejects)
+        return share
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What teacher and student have in common."""
+
+    min_count: int = setting(4, "training rows below which values share one embedding")
+    batch_size: int = setting(512, "rows of a training step")
+    learning_rate: float = setting(1e-3, "of Adam")
+    epochs: float = setting(20.0, "most passes over the training rows")
+    evaluations: int = setting(4, "evaluations on the validation rows in each epoch")
+    patience: int = setting(6, "evaluations without a better validation logloss after which training stops")
+    embedding_dropout: float = setting(0.5, "share of the embeddings' values dropped in training")
+    embedding_l2: float = setting(0.0, "L2 penalty on the embedding rows of a batch")
+    averaging: float = setting(0.0, "decay of the moving average of the weights, a step; 0 for none")
+    seed: int = setting(0, "of the initial weights and of the order of the data")
+
+    def __post_init__(self) -> None:
+        require(self.batch_size > 0, "batch_size must be positive", self.batch_size)
+        require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
+        require(self.epochs > 0, "epochs must be positive", self.epochs)
+        require(self.evaluations > 0, "evaluations must be positive", self.evaluations)
+        require(0 <= self.embedding_dropout < 1, "embedding_dropout must be in [0, 1)", self.embedding_dropout)
+        require(0 <= self.averaging < 1, "averaging must be in [0, 1)", self.averaging)
+
+
+@dataclass(frozen=True)
+class TeacherConfig(TrainingConfig):
+    """Settings of ``train-teacher``."""
+
+    subclasses: int = setting(5, "subclasses S of each class; the head has K = 2 S logits")
+    embedding_dim: int = setting(8, "floats of an embedding")
+    cross_layers: int = setting(2, "DCN-v2 cross layers")
+    hidden: tuple[int, ...] = setting((256, 256), "widths of the hidden layers")
+    dropout: float = setting(0.3, "share of the hidden units dropped in training")
+    statistics: bool = setting(True, "out-of-fold click statistics of the categorical values as inputs")
+    smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
+    beta: float = setting(0.03, "weight of the auxiliary loss")
+    aux_temperature: float = setting(1.0, "temperature of the auxiliary loss")
+    aux_rows: int = setting(512, "rows of a batch that the auxiliary loss looks at")
+    folds: int = setting(0, "cross-fitting: teachers, each trained without a part of the rows; 0 for none")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.subclasses > 0, "subclasses must be positive", self.subclasses)
+        require(
+            self.folds == 0 or (self.folds > 1 and FOLDS % self.folds == 0),
+            f"folds must be 0 or divide {FOLDS}",
+            self.folds,
+        )
+
+
+@dataclass(frozen=True)
+class StudentConfig(TrainingConfig):
+    """Settings of ``distill``, for one method."""
+
+    embedding_dim: int = setting(4, "floats of an embedding")
+    hidden: int = setting(32, "width of the hidden layer; 0 for none")
+    statistics: bool = setting(False, "click statistics of the values as two more floats in the student's table")
+    smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
+    alpha: float = setting(0.9, "weight of the teacher's targets; the labels weigh 1 - alpha")
+    temperature: float = setting(1.0, "temperature T of the targets")
+    temper: str = setting("within", "joint: temper all subclasses (the paper); within: only those of a class")
+    within_weight: float = setting(1.0, "weight of the within-class part (temper = within)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.alpha <= 1, "alpha must be in [0, 1]", self.alpha)
+        require(self.temperature > 0, "temperature must be positive", self.temperature)
+        require(self.temper in ("joint", "within"), "temper must be joint or within", self.temper)
+        require(
+            self.temper == "within" or self.within_weight == 1,
+            "within_weight must be 1 with temper = joint",
+            self.within_weight,
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a run.
+
+    Args:
+        preprocess: of the examples.
+        teacher: of the teacher.
+        student: what differs from the defaults in all students.
+        methods: what differs in the student of one method.
+    """
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def student_config(self, method: str) -> StudentConfig:
+        """The settings of a method's student: defaults, its tuned defaults, ``student``, ``methods``."""
+        values = {**TUNED.get(method, {}), **self.student, **self.methods.get(method, {})}
+        return build(StudentConfig, values, f"student ({method})")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, every setting resolved."""
+        return {
+            "preprocess": plain(self.preprocess),
+            "teacher": plain(self.teacher),
+            "methods": {method: plain(self.student_config(method)) for method in METHODS},
+        }
+
+
+TUNED: dict[str, dict[str, Any]] = {}
+"""Settings in which a method's student differs from the defaults, each found with the same number of trials."""
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A dataclass of settings as plain JSON values."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """Makes a dataclass of settings from plain values.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    types = typing.get_type_hints(kind)
+    known = {item.name for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known:
+            raise unknown_key(key, known, where)
+    return kind(**{key: convert(value, types[key], f"{where}, {key}") for key, value in values.items()})
+
+
+def unknown_key(key: str, known: typing.Iterable[str], where: str) -> ConfigError:
+    """The error for an unknown key."""
+    near = difflib.get_close_matches(str(key), sorted(known), 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return ConfigError(f"A setting must be one of {', '.join(sorted(known))}. Received: {key} ({where}).{hint}")
+
+
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """A plain value as the type of a setting; text is read as on the command line."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind == tuple[int, ...]:
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(int(item) for item in items if str(item).strip())
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError("not whole")
+        return kind(value)
+    except (TypeError, ValueError, KeyError) as error:
+        name = "whole numbers with commas" if kind == tuple[int, ...] else kind.__name__
+        raise ConfigError(f"A setting must be of type {name}. Received: {value!r} ({where}).") from error
+
+
+def load(path: str | None) -> dict[str, dict[str, Any]]:
+    """Reads the sections of a YAML file; no path, no settings.
+
+    Raises:
+        ConfigError: the file is not YAML, or has an unknown section.
+    """
+    if path is None:
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = yaml.safe_load(file) or {}
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config must be a readable YAML file. Received: {path} ({reason}).") from error
+    require(isinstance(value, dict), "--config must hold sections of settings", f"{value!r} ({path})")
+    sections = {item.name for item in dataclasses.fields(Config)}
+    for key, section in value.items():
+        if key not in sections:
+            raise unknown_key(key, sections, path)
+        require(isinstance(section or {}, dict), f"Section {key} must hold settings", f"{section!r} ({path})")
+    return {key: section or {} for key, section in value.items()}
+
+
+def resolve(sections: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Makes the configuration from sections of plain values.
+
+    Raises:
+        ConfigError: see :func:`build`.
+    """
+    methods = sections.get("methods", {})
+    for method in methods:
+        if method not in METHODS:
+            raise unknown_key(method, METHODS, "methods")
+    config = Config(
+        build(PreprocessConfig, sections.get("preprocess", {}), "preprocess"),
+        build(TeacherConfig, sections.get("teacher", {}), "teacher"),
+        dict(sections.get("student", {})),
+        {method: dict(values or {}) for method, values in methods.items()},
+    )
+    for method in METHODS:
+        config.student_config(method)
+    return config

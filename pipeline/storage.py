@@ -1,0 +1,230 @@
+"""Files, local or remote: listing inputs, reading them, and publishing outputs whole or not at all.
+
+Remote paths (``gs://`` and whatever else Beam's file systems know) go through Beam; local ones do not need to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from features.errors import ArtifactError, DataError
+
+TEMPORARY = ".tmp"
+"""How the names of unfinished local files end."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of the log.
+
+    Args:
+        path: as it was found.
+        size: bytes on disk.
+        version: changes when the file does: mtime in ms, or what the remote file system gives.
+    """
+
+    path: str
+    size: int
+    version: int
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the file is gzip, by its name."""
+        return self.path.endswith(".gz")
+
+
+def is_remote(path: str) -> bool:
+    """Whether Beam's file systems are needed for the path."""
+    return "://" in path
+
+
+def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+    """Lists the files of the given paths and globs: patterns in the given order, each one's files by name.
+
+    Raises:
+        DataError: a pattern matches no file, or a directory.
+    """
+    found: dict[str, InputFile] = {}
+    for pattern in patterns:
+        matches = _match_remote(pattern) if is_remote(pattern) else _match_local(pattern)
+        if not matches:
+            raise DataError(f"--input must match at least one file. Received: {pattern} (no such file).")
+        found |= {match.path: match for match in matches if match.path not in found}
+    return list(found.values())
+
+
+def _match_local(pattern: str) -> list[InputFile]:
+    paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+    files = []
+    for path in paths:
+        if os.path.isdir(path):
+            raise DataError(f"--input must name files. Received: {path} (a directory; try {path.rstrip('/')}/*).")
+        status = os.stat(path)
+        files.append(InputFile(path, status.st_size, status.st_mtime_ns // 1_000_000))
+    return files
+
+
+def _match_remote(pattern: str) -> list[InputFile]:
+    result = FileSystems.match([pattern])[0]
+    files = [
+        InputFile(item.path, item.size_in_bytes, int((item.last_updated_in_seconds or 0) * 1000))
+        for item in result.metadata_list
+    ]
+    return sorted(files, key=lambda file: file.path)
+
+
+def open_read(path: str) -> BinaryIO:
+    """Opens a file for reading its bytes as they are.
+
+    Raises:
+        ArtifactError: it cannot be opened.
+    """
+    try:
+        if is_remote(path):
+            return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+        return open(path, "rb")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArtifactError(f"A file must exist and be readable. Received: {path} ({reason}).") from error
+
+
+@contextlib.contextmanager
+def open_log(file: InputFile) -> Iterator[BinaryIO]:
+    """Opens a file of the log, decompressed.
+
+    Raises:
+        DataError: a gzip file is damaged or ends early.
+    """
+    with open_read(file.path) as raw:
+        if not file.compressed:
+            yield raw
+            return
+        try:
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield cast(BinaryIO, stream)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"A gzip file must be whole. Received: {error} ({file.path}).") from error
+
+
+class HashingWriter:
+    """Counts and hashes what is written to a stream."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        """Writes all of the data."""
+        self._digest.update(data)
+        self.bytes += len(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        """Flushes the stream below."""
+        self._stream.flush()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream below is closed."""
+        return self._stream.closed
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of everything written so far."""
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+@contextlib.contextmanager
+def publish(path: str) -> Iterator[HashingWriter]:
+    """Writes a file that appears under its name whole or not at all."""
+    if is_remote(path):
+        # An object becomes visible when its stream is closed; there is no cheap rename.
+        stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        yield HashingWriter(stream)
+        stream.close()
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY}"
+    try:
+        with open(temporary, "wb") as file:
+            yield HashingWriter(file)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Publishes a small file."""
+    with publish(path) as writer:
+        writer.write(data)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Publishes a JSON file, indented for people."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    with open_read(path) as file:
+        data = file.read()
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ArtifactError(f"A JSON file must be whole. Received: {path} ({error}).") from error
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder exists."""
+    return bool(FileSystems.exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def remove(path: str) -> None:
+    """Removes a file or a folder with all it holds, if it exists."""
+    if is_remote(path):
+        if FileSystems.exists(path) or FileSystems.match([path.rstrip("/") + "/**"])[0].metadata_list:
+            FileSystems.delete([path])
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
+def count_files(folder: str, suffix: str) -> int:
+    """Number of local files in a folder whose names end so; 0 for a remote or missing folder."""
+    if is_remote(folder) or not os.path.isdir(folder):
+        return 0
+    return sum(name.endswith(suffix) for name in os.listdir(folder))
+
+
+def remove_temporaries(folder: str) -> None:
+    """Removes the unfinished files below a local folder that killed processes left behind."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(TEMPORARY):
+                os.remove(os.path.join(parent, name))
+
+
+def join(*parts: str) -> str:
+    """Joins path parts with a slash, local or remote."""
+    return "/".join([parts[0].rstrip("/"), *parts[1:]])
