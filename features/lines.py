@@ -25,8 +25,8 @@ class Chunk:
     Args:
         offset: offset of ``data[0]`` in the file (for a compressed file, in the decompressed stream).
         data: whole lines with their line ends; only the last line of a file may lack its own.
-        truncated_bytes: 0, or how many further bytes the only line in ``data`` had. ``data`` is then its first
-            ``MAX_KEPT_LINE_BYTES`` and has no line end.
+        truncated_bytes: 0, or how many further bytes the only line in ``data`` had. ``data`` is then its
+            first ``MAX_KEPT_LINE_BYTES`` and has no line end.
     """
 
     offset: int
@@ -69,13 +69,15 @@ class _Cursor:
         self.position += ahead
         if self.position < offset and self._stream.seekable():
             self.position = self._stream.seek(offset)
-        while self.position < offset and (
-            data := self._stream.read(min(offset - self.position, CHUNK_BYTES))
-        ):
+        while self.position < offset and (data := self._stream.read(min(offset - self.position, CHUNK_BYTES))):
             self.position += len(data)
 
     def skip_line(self, limit: int | None = None) -> bool:
-        """Moves behind the next newline that lies before ``limit``; to ``limit`` or the end if there is none."""
+        """Moves behind the next newline before ``limit``; if there is none, to ``limit`` or the end.
+
+        Returns:
+            Whether there was a newline.
+        """
         while limit is None or self.position < limit:
             data = self.peek(_SLACK_BYTES)
             if limit is not None:
@@ -92,13 +94,13 @@ def read_chunks(
 ) -> Iterator[tuple[int, Chunk]]:
     """Reads the lines whose first byte lies in one of the byte ranges.
 
-    No byte is read twice, so a decompressing stream that cannot go back serves as well as a file. Memory is bounded
-    by a small multiple of ``chunk_bytes`` and ``MAX_KEPT_LINE_BYTES``, whatever the lines are. A UTF-8 byte order
-    mark at the beginning of the file is no part of the first line, which then starts at offset 3.
+    No byte is read twice, so a decompressing stream that cannot go back serves as well as a file. Memory is
+    bounded by a small multiple of ``chunk_bytes`` and ``MAX_KEPT_LINE_BYTES``, whatever the lines are. A byte
+    order mark (UTF-8) that begins the file is no part of the first line, which then starts at offset 3.
 
     Args:
         stream: a binary stream that stands at its beginning.
-        ranges: sorted byte ranges [start, end) that do not overlap; ``end`` may lie behind the end of the stream.
+        ranges: sorted byte ranges [start, end) that do not overlap; ``end`` may lie behind the stream's.
         chunk_bytes: how many bytes a chunk has at most, apart from its last line.
 
     Yields:
@@ -109,9 +111,7 @@ def read_chunks(
     """
     bounds = [bound for range_ in ranges for bound in range_]
     if chunk_bytes < 1 or bounds != sorted(bounds) or (bounds and bounds[0] < 0):
-        raise ValueError(
-            f"Ranges must be sorted and chunk_bytes positive. Received: {ranges}, {chunk_bytes}."
-        )
+        raise ValueError(f"Ranges must be sorted and chunk_bytes positive. Received: {ranges}, {chunk_bytes}.")
     # No line that fits in a chunk can then be longer than what is kept of a line.
     chunk_bytes = min(chunk_bytes, MAX_KEPT_LINE_BYTES)
     cursor = _Cursor(stream)
@@ -126,13 +126,11 @@ def read_chunks(
 def _find_first_line(cursor: _Cursor, start: int, end: int) -> bool:
     """Moves to the first line that starts at or after ``start``; False if there is none before ``end``.
 
-    A cursor at ``start`` or behind it stands at the beginning of a line: either nothing has been read, or an earlier
-    range has read its last line to the end.
+    A cursor at ``start`` or behind it stands at the beginning of a line: either nothing has been read, or an
+    earlier range has read its last line to the end.
     """
     if cursor.position >= start:
         return True
-    if start >= end:
-        return False
     cursor.skip_to(start - 1)
     # A newline at end - 1 would start a line of the next range, which looks for it there.
     return cursor.skip_line(limit=end - 1)
@@ -163,5 +161,5 @@ def _long_line(cursor: _Cursor) -> Chunk:
     offset = cursor.position
     data = cursor.take(MAX_KEPT_LINE_BYTES)
     rest = cursor.position
-    cursor.skip_line()
-    return Chunk(offset, data, cursor.position - rest)
+    line_end = cursor.skip_line()
+    return Chunk(offset, data, cursor.position - rest - line_end)

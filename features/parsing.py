@@ -1,12 +1,12 @@
-"""Chunks of a log to columns: Arrow does the work, the strict parser decides about every line that is not plainly good.
+"""Chunks of a log to columns: Arrow does the work, the strict parser decides about every doubtful line.
 
-A line that looks suspicious is taken out before Arrow sees it, a line with a value that does not match is taken out
-afterwards, and both go to the strict parser. So one bad line costs one slow line, not one slow chunk.
+A line that looks suspicious is taken out before Arrow sees it, a line with a value that does not match is
+taken out afterwards, and both go to the strict parser. So one bad line costs one slow line, not a slow chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from features.errors import DataError
 from features.lines import BYTE_ORDER_MARK, Chunk
 from features.rejects import Reject, printable
 from features.scanning import Lines
-from features.schema import CATEGORICAL, FLOAT, INTEGER, KEY, LABEL, Schema
+from features.schema import FLOAT, INTEGER, LABEL, Schema
 from features.strict import (
     FLOAT_PATTERN,
     INTEGER_PATTERN,
@@ -44,8 +44,9 @@ class ParsedRows:
         offsets: int64 [n], offset of the first byte of each line in its file.
         labels: uint8 [n], 0 or 1; None when the log has no label column.
         numeric: float32 [n, number of numeric columns]; NaN = missing.
-        categorical: for each categorical column a dictionary array [n] of int32 codes and binary values. The values
-            are distinct, each occurs, and they stand in the order in which they first occur; b"" = missing; no nulls.
+        categorical: for each categorical column a dictionary array [n] of int32 codes and binary values. The
+            values are distinct, each occurs, and they stand in the order in which they first occur; b"" =
+            missing; no nulls.
         keys: for each key column a binary array [n] without nulls.
         rejects: the lines that are no rows, in file order.
     """
@@ -137,20 +138,29 @@ class _Parser:
         if not keep.any():
             return _from_rows(_NO_OFFSETS, [], list(rejects.values()), self.schema, self.labelled)
         table = _read_table(self.lines.select(keep), names, self.schema.delimiter)
-        indices = np.flatnonzero(keep)
-        if table.num_rows != len(indices):
+        if table.num_rows != np.count_nonzero(keep):
             raise _Disagreement
-        numbers, failed = _numbers(table, self.schema, self.labelled)
+        return self._with_values(table, np.flatnonzero(keep), rejects)
+
+    def _with_values(self, table: pa.Table, indices: NDArray[np.int64], rejects: dict[int, Reject]) -> ParsedRows:
+        """The result from the columns of the lines ``indices`` and the rejects among the other lines."""
+        kinds = {column.name: column.kind for column in self.schema.columns}
+        numeric, failed = _numbers(table, {name: kinds[name] for name in self.schema.numeric})
+        labels = None
+        if self.labelled:
+            decoded, bad_labels = _numbers(table, {self.schema.label: LABEL})
+            labels, failed = np.nan_to_num(decoded[:, 0]).astype(np.uint8), failed | bad_labels
         if failed.any():
-            late = self._rejects(indices[failed])
-            if len(late) != np.count_nonzero(failed):
+            rejected = self._rejects(indices[failed])
+            if len(rejected) != np.count_nonzero(failed):
                 raise _Disagreement
-            rejects = dict(sorted((rejects | late).items()))
-            indices, numbers, table = indices[~failed], numbers[~failed], table.filter(pa.array(~failed))
+            rejects = dict(sorted((rejects | rejected).items()))
+            indices, numeric, table = indices[~failed], numeric[~failed], table.filter(pa.array(~failed))
+            labels = None if labels is None else labels[~failed]
         return ParsedRows(
             self.offset + self.lines.starts[indices],
-            numbers[:, 0].astype(np.uint8) if self.labelled else None,
-            numbers[:, 1:] if self.labelled else numbers,
+            labels,
+            numeric,
             [_single(table[name]).dictionary_encode() for name in self.schema.categorical],
             [_single(table[name]) for name in self.schema.keys],
             list(rejects.values()),
@@ -175,29 +185,22 @@ def _read_table(data: bytes, names: Sequence[str], delimiter: str) -> pa.Table:
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),
         pyarrow.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-        pyarrow.csv.ParseOptions(
-            delimiter=delimiter, quote_char=False, escape_char=False, newlines_in_values=False
-        ),
+        pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=False, escape_char=False, newlines_in_values=False),
         pyarrow.csv.ConvertOptions(
             check_utf8=False,
             column_types={name: pa.binary() for name in names},
-            null_values=[],
             strings_can_be_null=False,
         ),
     )
 
 
-def _numbers(
-    table: pa.Table, schema: Schema, labelled: bool
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Label and numeric columns as float32 [n, columns], and the rows in which one of them is bad: bool [n]."""
-    columns = [column for column in columns_of(schema, labelled) if column.kind in _PATTERNS]
-    columns.sort(key=lambda column: column.kind != LABEL)
-    numbers = np.empty((table.num_rows, len(columns)), np.float32)
+def _numbers(table: pa.Table, kinds: Mapping[str, str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The columns named in ``kinds`` as float32 [n, columns], and the rows with a bad value: bool [n]."""
+    numbers = np.empty((table.num_rows, len(kinds)), np.float32)
     failed = np.zeros(table.num_rows, bool)
-    for position, column in enumerate(columns):
-        encoded = _single(table[column.name]).dictionary_encode()
-        values, bad = _cast(encoded.dictionary, column.kind)
+    for position, (name, kind) in enumerate(kinds.items()):
+        encoded = _single(table[name]).dictionary_encode()
+        values, bad = _cast(encoded.dictionary, kind)
         codes = encoded.indices.to_numpy()
         numbers[:, position] = values[codes]
         if bad.any():

@@ -6,7 +6,8 @@ import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+
+from features.tfrecord import Writable
 
 MAX_TEXT_CHARACTERS = 200
 
@@ -30,7 +31,7 @@ class Reject:
     truncated_bytes: int = 0
 
 
-def write_rejects(stream: BinaryIO, source: str, rejects: Iterable[Reject]) -> None:
+def write_rejects(stream: Writable, source: str, rejects: Iterable[Reject]) -> None:
     """Writes rejects as JSON lines, one an object with the raw bytes in base64 and as printable text.
 
     Args:
@@ -53,7 +54,7 @@ def write_rejects(stream: BinaryIO, source: str, rejects: Iterable[Reject]) -> N
 
 
 def printable(raw: bytes) -> str:
-    """Text of at most 200 characters, with a backslash escape for each undecodable byte and control character."""
+    """Text of at most 200 characters, with backslash escapes for undecodable bytes and control characters."""
     # 200 characters have at most 800 bytes, and a character that the cut breaks has at most 3 bytes left.
     text = raw[: 4 * MAX_TEXT_CHARACTERS + 3].decode("utf-8", "backslashreplace")
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,4 +1,4 @@
-"""Where the lines of a chunk begin and end, and which of them need a closer look: vectorised, no Python a line."""
+"""Where the lines of a chunk begin and end, and which of them need a closer look: vectorised."""
 
 from __future__ import annotations
 
@@ -54,14 +54,13 @@ class Lines:
     def suspects(self, delimiter: str, fields: int) -> NDArray[np.bool_]:
         """Marks every line that the strict parser rejects for its bytes or its number of fields: bool [n].
 
-        A line that is not marked has ``fields`` fields of valid UTF-8 without NUL and without a carriage return other
-        than one at its end. A few good lines may be marked too.
+        A line that is not marked has ``fields`` fields of valid UTF-8, no NUL, and no carriage return but
+        possibly one at its end. A good line may be marked too. ``fields`` is 2 or more, so an empty line has
+        the wrong number.
         """
         delimiters = _positions(self.data, delimiter.encode())
         counts = np.searchsorted(delimiters, self.ends) - np.searchsorted(delimiters, self.starts)
-        suspects = (
-            (counts != fields - 1) | (self.ends == self.starts) | (self.ends - self.starts > MAX_LINE_BYTES)
-        )
+        suspects = (counts != fields - 1) | (self.ends - self.starts > MAX_LINE_BYTES)
         suspects[self._lines_at(_positions(self.data, b"\0"))] = True
         returns = _positions(self.data, _CARRIAGE_RETURN)
         owners = self._lines_at(returns)

@@ -38,9 +38,7 @@ class ClickCounts:
     row_clicks: npt.NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls, vocabularies: Sequence[Vocabulary], rows: Sequence[int], row_clicks: Sequence[int]
-    ) -> ClickCounts:
+    def of(cls, vocabularies: Sequence[Vocabulary], rows: Sequence[int], row_clicks: Sequence[int]) -> ClickCounts:
         """Puts the vocabularies of all columns, in the schema's order, one below the other.
 
         Args:

@@ -1,4 +1,4 @@
-"""The strict parser of one log line. It defines what a good line is; every faster reader must agree with it."""
+"""The strict parser of one log line. It defines what a good line is; every faster reader must agree."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ REASONS = (
 
 MAX_LINE_BYTES = 1 << 20
 
-# What a value must match from its first to its last byte. Valid for Python's `re` and for RE2 alike, because the
-# serving module applies them with TensorFlow.
+# What a value must match from its first to its last byte. Valid for Python's `re` and for RE2 alike, because
+# the serving module applies them with TensorFlow.
 INTEGER_PATTERN = r"-?[0-9]{1,18}"
 FLOAT_PATTERN = r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
 LABEL_PATTERN = r"[01]"
@@ -83,7 +83,7 @@ def parse_line(line: bytes, schema: Schema, labelled: bool = True) -> Row:
     """Parses one line of a log.
 
     Args:
-        line: the line without its newline. One carriage return at its end belongs to the line end and is dropped.
+        line: the line without its newline. One carriage return at its end is dropped as part of the line end.
         schema: the columns of the log.
         labelled: whether the log has the label column.
 
@@ -96,9 +96,7 @@ def parse_line(line: bytes, schema: Schema, labelled: bool = True) -> Row:
     fields = line.split(schema.delimiter.encode())
     if len(fields) != len(columns):
         raise BadLine(FIELD_COUNT, f"expected {len(columns)}, received {len(fields)}")
-    label = next(
-        (_label(field) for field, column in zip(fields, columns, strict=True) if column.kind == LABEL), None
-    )
+    label = next((_label(field) for field, column in zip(fields, columns, strict=True) if column.kind == LABEL), None)
     # Reasons have an order, columns do not: a bad integer counts before a bad float that stands left of it.
     integers = {name: _integer(name, field) for name, field in _of_kind(fields, columns, INTEGER)}
     numbers = integers | {name: _float(name, field) for name, field in _of_kind(fields, columns, FLOAT)}
@@ -117,7 +115,7 @@ def count_fields(line: bytes, schema: Schema) -> int:
 
 
 def detect_label(first_line: bytes, schema: Schema) -> bool:
-    """Whether a log has the label column: True if its first line has all fields, False if exactly one is absent.
+    """Whether a log has the label column: its first line has all fields (True) or exactly one fewer (False).
 
     Raises:
         DataError: the line has another number of fields.
@@ -165,9 +163,7 @@ def _integer(name: str, field: bytes) -> float | None:
     if not field:
         return None
     if not _INTEGER.fullmatch(field):
-        raise BadLine(
-            BAD_INTEGER, f"{name}: expected an integer of at most 18 digits, received {_show(field)}"
-        )
+        raise BadLine(BAD_INTEGER, f"{name}: expected an integer of at most 18 digits, received {_show(field)}")
     return float(np.float32(float(field)))
 
 

@@ -1,24 +1,25 @@
 """The hidden model behind generated logs: what a row looks like, and how likely it is to be clicked.
 
-The fields of a row are drawn first, for a segment of visitors that is then forgotten. The click is drawn from the
-fields alone: kind scores s_k(fields) give P(kind | fields) by a softmax, and the click probability p* is the sum
-over the clicking kinds. So p* is exactly the Bayes probability of the row, and the kinds are its natural subclasses.
+The fields of a row are drawn first, for a segment of visitors that is then forgotten. The click is drawn from
+the fields alone: kind scores s_k(fields) give P(kind | fields) by a softmax, and the click probability p*
+is the sum over the clicking kinds. So p* is exactly the Bayes probability of the row, and the kinds are its
+natural subclasses.
 
-With S segments, the score of non-clicking kind t is fit_t (how well the fields fit segment t) and the score of
-clicking kind t is fit_t + c_t, where
+With S segments, the score of non-clicking kind t is fit_t (how well the fields fit segment t) and the score
+of clicking kind t is fit_t + c_t, where
 
     c_t = intercept + scale * (main + segment_t + sum_r user_r * ad_r)
 
-and fit, main, segment, user and ad are each a sum of effects of single fields. A model of additive effects can
-express ``main`` only; the effects that hold in one segment and the products need a model of interactions.
+and fit, main, segment, user and ad are each a sum of effects of single fields. A model of additive effects
+can express ``main`` only; the effects that hold in one segment and the products need a model of
+interactions.
 
-Drift moves the fields, never the scores: from the first row to the last the mixture of segments and of values goes
-over from one state to another, numerics shift, and new values enter the long tails.
+Drift moves the fields, never the scores: from the first row to the last the mixture of segments and of values
+goes over from one state to another, numerics shift, and new values enter the long tails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,10 @@ Ints = NDArray[np.int32]
 
 MISSING_NUMBER = int(np.iinfo(np.int32).min)
 MISSING_VALUE = -1
-MAX_NUMBER = 99_999_999
+# The largest float32 of eight digits: one more digit would not fit the layout of a line.
+MAX_NUMBER = 99_999_992
 _MODEL_SEED = 20
-_RANK = 4
+_RANK = 3
 _SLOTS = 4096
 _STEADY_RANKS = 64
 
@@ -55,7 +57,7 @@ class Fields:
 class HiddenModel:
     """The tables of a world. Its 2·S sources are the segments at the start of the log, then those at its end.
 
-    The E = 2·S + 1 + 2·4 effects of a field are fit_t, segment_t, main, user_r and ad_r.
+    The E = 2·S + 1 + 2·3 effects of a field are fit_t, segment_t, main, user_r and ad_r.
 
     Args:
         preset: the world.
@@ -63,9 +65,10 @@ class HiddenModel:
         number_mean: float32 [13, 2·S], mean of z by source.
         number_missing: float32 [13, 2·S], probability that the field is missing by source.
         number_effects: float32 [26, E], effects of one unit of z, then those of being missing instead.
-        draw: uint8 [26, 2·S · 4096], the cluster for a source and an equally likely slot; last: missing.
+        draw: uint8 [26, 2·S · 4096], the cluster (or missing) for a source and a slot.
         cluster_effects: 26 arrays float32 [clusters + 1, E]; the last row is the missing value.
-        value_effects: 26 arrays float32 [cardinality + 1], ``main`` effects of single values; empty in small columns.
+        value_effects: 26 arrays float32 [cardinality + 1], ``main`` effects of single values; the last is the
+            missing value; empty in columns whose clusters are single values.
     """
 
     preset: Preset
@@ -97,13 +100,19 @@ def build_model(preset: str) -> HiddenModel:
     mean, missing, slope, absent = (np.stack(tables) for tables in zip(*numeric, strict=True))
     draw, clusters, values = zip(*categorical, strict=True)
     return HiddenModel(
-        world, np.cumsum(_softmax(prior), axis=1).astype(np.float32), mean, missing, np.concatenate([slope, absent]),
-        np.stack(draw), clusters, values,
-    )  # fmt: skip
+        preset=world,
+        prior=np.cumsum(_softmax(prior), axis=1).astype(np.float32),
+        number_mean=mean,
+        number_missing=missing,
+        number_effects=np.concatenate([slope, absent]),
+        draw=np.stack(draw),
+        cluster_effects=clusters,
+        value_effects=values,
+    )
 
 
-def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights: NDArray[np.float64] = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -141,11 +150,11 @@ def _categorical_tables(
     rng: np.random.Generator, world: Preset, column: Categorical
 ) -> tuple[NDArray[np.uint8], Array32, Array32]:
     """Cluster by source and slot [2·S · 4096], effects by cluster [clusters + 1, E] and by value."""
-    count, clusters, small = world.segments, column.clusters, column.cardinality < 2_000
+    count, clusters, small = world.segments, column.clusters, column.cardinality <= 100
     scores = np.zeros((2, count, clusters + 1))
     popular = -np.log1p(np.arange(clusters)) if column.ranks == 1 else 0.4 * rng.normal(size=clusters)
     scores[..., :-1] = _softmax(popular)
-    tilt = (0.7 if small else 0.3) * rng.normal(size=(count, clusters + 1)) * (count > 1)
+    tilt = (0.8 if small else 0.2) * rng.normal(size=(count, clusters + 1)) * (count > 1)
     drift = 0.2 * rng.normal(size=(2, 1, clusters + 1))
     scores[..., :-1] = np.log((1 - column.missing) * scores[..., :-1])
     scores[..., -1] = np.log(column.missing) if column.missing else -np.inf
@@ -153,10 +162,10 @@ def _categorical_tables(
     edges = np.cumsum(chances.reshape(2 * count, -1), axis=1)
     slots = (np.arange(_SLOTS) + 0.5) / _SLOTS
     draw = np.stack([np.searchsorted(edge[:-1], slots) for edge in edges]).astype(np.uint8)
-    effects = _click_effects(rng, world, clusters + 1, column.use, 0.4 if small else 0.25)
+    effects = _click_effects(rng, world, clusters + 1, column.use, 0.3 if small else 0.2)
     effects[:, :count] = np.log(np.maximum(chances.mean(axis=0), 1e-9)).T
     single = np.zeros(0 if column.ranks == 1 else column.cardinality + 1, np.float32)
-    single[:-1] = 0.15 * rng.normal(size=max(single.size - 1, 0))
+    single[:-1] = 0.2 * rng.normal(size=max(single.size - 1, 0))
     return draw.ravel(), effects, single
 
 
@@ -182,10 +191,10 @@ def sample_fields(model: HiddenModel, rng: np.random.Generator, time: Array32) -
         numeric[i][rng.random(n, np.float32) < model.number_missing[i][source]] = MISSING_NUMBER
     categorical = np.empty((len(CATEGORICAL), n), np.int32)
     source *= _SLOTS
-    for i, column in enumerate(CATEGORICAL):
+    for i, category in enumerate(CATEGORICAL):
         cluster = model.draw[i][source + rng.integers(0, _SLOTS, n, np.uint16)].astype(np.int32)
-        value = _sample_ranks(rng, column, time) * column.clusters + cluster if column.ranks > 1 else cluster
-        categorical[i] = np.where(cluster == column.clusters, MISSING_VALUE, value)
+        value = _sample_ranks(rng, category, time) * category.clusters + cluster if category.ranks > 1 else cluster
+        categorical[i] = np.where(cluster == category.clusters, MISSING_VALUE, value)
     return Fields(numeric, categorical)
 
 
@@ -203,14 +212,14 @@ def _sample_ranks(rng: np.random.Generator, column: Categorical, time: Array32) 
     return np.where(rank < _STEADY_RANKS, rank, moved)
 
 
-def kind_probabilities(model: HiddenModel, fields: Fields) -> Array32:
-    """Computes P(kind | fields), float32 [n, 2·S], in the order of the kinds."""
+def kind_probabilities(model: HiddenModel, fields: Fields) -> NDArray[np.float64]:
+    """Computes P(kind | fields), float64 [n, 2·S], in the order of the kinds."""
     preset, count = model.preset, model.preset.segments
-    effects = _sum_effects(model, fields)
+    effects = _sum_effects(model, fields).astype(np.float64)
     fit, segment, main = effects[:, :count], effects[:, count : 2 * count], effects[:, 2 * count, None]
     product = np.einsum("nr,nr->n", effects[:, -2 * _RANK : -_RANK], effects[:, -_RANK:])[:, None]
-    click = np.float32(preset.intercept) + np.float32(preset.scale) * (main + segment + product)
-    return np.asarray(_softmax(np.concatenate([fit, fit + click], axis=1)), np.float32)
+    click = preset.intercept + preset.scale * (main + segment + product)
+    return _softmax(np.concatenate([fit, fit + click], axis=1))
 
 
 def _sum_effects(model: HiddenModel, fields: Fields) -> Array32:
@@ -224,27 +233,17 @@ def _sum_effects(model: HiddenModel, fields: Fields) -> Array32:
         units[:, i] = np.where(missing, 0, np.clip(z, -2.5, 2.5))
         units[:, len(NUMERIC) + i] = missing
     total = units @ model.number_effects
-    for i, column in enumerate(CATEGORICAL):
+    for i, category in enumerate(CATEGORICAL):
         value = fields.categorical[i]
-        cluster = value if column.ranks == 1 else np.where(value < 0, value, value % column.clusters)
+        cluster = value if category.ranks == 1 else np.where(value < 0, value, value % category.clusters)
         total += model.cluster_effects[i].take(cluster, axis=0, mode="wrap")
-        if column.ranks > 1:
+        if category.ranks > 1:
             total[:, 2 * model.preset.segments] += model.value_effects[i].take(value, mode="wrap")
     return total
 
 
-def sample_kinds(probabilities: Array32, rng: np.random.Generator) -> NDArray[np.int16]:
+def sample_kinds(probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:
     """Draws a kind for each row, int16 [n], from probabilities [n, 2·S]."""
-    chance = rng.random(len(probabilities), np.float32)[:, None]
+    chance = rng.random(len(probabilities))[:, None]
     below = np.cumsum(probabilities, axis=1)[:, :-1] <= chance
     return below.sum(axis=1, dtype=np.int16)
-
-
-def value_codes(column: int, values: Iterable[int] | Ints) -> NDArray[np.uint32]:
-    """Maps values of a column to distinct 32-bit codes (the finaliser of MurmurHash3, which is a bijection)."""
-    code = np.asarray(values, np.uint32) + np.uint32(column << 20)
-    code ^= code >> np.uint32(16)
-    code *= np.uint32(0x85EBCA6B)
-    code ^= code >> np.uint32(13)
-    code *= np.uint32(0xC2B2AE35)
-    return code ^ (code >> np.uint32(16))

@@ -1,8 +1,12 @@
-"""The constants of generated logs: their columns in Criteo's order and the three worlds (presets)."""
+"""The constants of generated logs: columns in Criteo's order, codes of values, and the worlds (presets)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 OWN_EFFECTS = 32
 CLUSTERS = 8
@@ -16,7 +20,7 @@ class Numeric:
         center: logarithm of the median, before ``low`` is added.
         spread: standard deviation of the logarithm.
         low: the smallest value.
-        missing: mean probability that the field is empty.
+        missing: typical probability that the field is empty; it differs by segment.
         use: which effects the column has besides ``main``: s (segment), u (user) or a (ad).
     """
 
@@ -34,7 +38,7 @@ class Categorical:
     Args:
         cardinality: number of values; a multiple of ``CLUSTERS`` if above ``OWN_EFFECTS``.
         exponent: exponent of Zipf's law, not 1.
-        missing: mean probability that the field is empty.
+        missing: typical probability that the field is empty; it differs by segment.
         use: which effects the column has besides ``main``: s (segment), u (user) or a (ad).
     """
 
@@ -45,7 +49,7 @@ class Categorical:
 
     @property
     def clusters(self) -> int:
-        """Number of clusters (value v is in cluster v mod ``clusters``); in a small column each value is one."""
+        """Number of clusters (value v is in cluster v mod ``clusters``); small columns: one a value."""
         return self.cardinality if self.cardinality <= OWN_EFFECTS else CLUSTERS
 
     @property
@@ -74,9 +78,9 @@ class Preset:
 
 
 PRESETS = {
-    "kinds": Preset(segments=5, segment=0.6, product=0.17, scale=0.452, intercept=-1.4017),
-    "no-kinds": Preset(segments=1, segment=0.0, product=0.2, scale=0.5004, intercept=-1.2622),
-    "linear": Preset(segments=1, segment=0.0, product=0.0, scale=0.751, intercept=-1.1367),
+    "kinds": Preset(segments=5, segment=1.4, product=0.8, scale=0.3033, intercept=-1.3751),
+    "no-kinds": Preset(segments=1, segment=0.0, product=0.9, scale=0.3541, intercept=-1.6333),
+    "linear": Preset(segments=1, segment=0.0, product=0.0, scale=0.9174, intercept=-2.0803),
 }
 
 NUMERIC = (
@@ -85,41 +89,51 @@ NUMERIC = (
     Numeric(2.0, 1.6, 0, 0.21),
     Numeric(1.6, 1.0, 0, 0.22),
     Numeric(8.0, 2.2, 0, 0.03, "s"),
-    Numeric(3.8, 1.7, 0, 0.22, "a"),
-    Numeric(1.3, 1.6, 0, 0.04, "s"),
+    Numeric(3.8, 1.7, 0, 0.22),
+    Numeric(1.3, 1.6, 0, 0.04, "a"),
     Numeric(2.0, 1.2, 0, 0.001),
     Numeric(3.9, 1.5, 0, 0.04),
     Numeric(0.2, 0.6, 0, 0.45),
-    Numeric(0.8, 1.0, 0, 0.04, "u"),
+    Numeric(0.8, 1.0, 0, 0.04),
     Numeric(0.2, 1.2, 0, 0.76),
-    Numeric(1.6, 1.2, 0, 0.22, "a"),
+    Numeric(1.6, 1.2, 0, 0.22),
 )
 
 CATEGORICAL = (
-    Categorical(1_440, 1.2, 0.0, "u"),
-    Categorical(552, 1.1, 0.0, "s"),
+    Categorical(144, 1.3, 0.0),
+    Categorical(552, 1.4, 0.0),
     Categorical(600_000, 0.7, 0.03),
-    Categorical(100_000, 0.9, 0.03),
-    Categorical(304, 1.3, 0.0, "s"),
+    Categorical(100_000, 1.2, 0.03),
+    Categorical(304, 1.6, 0.0, "s"),
     Categorical(18, 1.1, 0.12, "u"),
-    Categorical(12_000, 1.1, 0.0),
-    Categorical(640, 1.3, 0.0, "a"),
-    Categorical(3, 1.1, 0.0, "sa"),
-    Categorical(40_000, 1.1, 0.0),
-    Categorical(5_200, 1.1, 0.0),
+    Categorical(1_200, 1.5, 0.0),
+    Categorical(640, 1.6, 0.0),
+    Categorical(3, 1.1, 0.0, "s"),
+    Categorical(40_000, 1.4, 0.0),
+    Categorical(520, 1.4, 0.0),
     Categorical(400_000, 0.8, 0.03),
-    Categorical(3_200, 1.1, 0.0),
-    Categorical(26, 1.1, 0.0, "sa"),
-    Categorical(12_000, 1.05, 0.0),
-    Categorical(200_000, 0.9, 0.03),
-    Categorical(10, 1.1, 0.0, "su"),
-    Categorical(4_800, 1.1, 0.0),
-    Categorical(2_000, 1.2, 0.44),
+    Categorical(320, 1.4, 0.0),
+    Categorical(26, 1.1, 0.0, "a"),
+    Categorical(2_400, 1.5, 0.0),
+    Categorical(200_000, 0.95, 0.03),
+    Categorical(10, 1.1, 0.0, "s"),
+    Categorical(48, 1.3, 0.0),
+    Categorical(200, 1.4, 0.44),
     Categorical(4, 1.1, 0.44, "s"),
     Categorical(300_000, 0.85, 0.03),
-    Categorical(17, 1.1, 0.76, "a"),
-    Categorical(15, 1.1, 0.0, "su"),
-    Categorical(80_000, 0.95, 0.03),
-    Categorical(88, 1.2, 0.44, "sa"),
-    Categorical(56_000, 1.1, 0.44),
+    Categorical(17, 1.1, 0.76),
+    Categorical(15, 1.1, 0.0, "a"),
+    Categorical(80_000, 1.3, 0.03),
+    Categorical(88, 1.3, 0.44, "u"),
+    Categorical(56_000, 1.5, 0.44),
 )
+
+
+def value_codes(column: int, values: Iterable[int] | NDArray[np.int32]) -> NDArray[np.uint32]:
+    """Maps values of a column to distinct 32-bit codes by the finaliser of MurmurHash3, a bijection."""
+    code = np.asarray(values, np.uint32) + np.uint32(column << 20)
+    code ^= code >> np.uint32(16)
+    code *= np.uint32(0x85EBCA6B)
+    code ^= code >> np.uint32(13)
+    code *= np.uint32(0xC2B2AE35)
+    return code ^ (code >> np.uint32(16))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import google_crc32c
 
@@ -17,13 +17,20 @@ _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
 
+class Writable(Protocol):
+    """Whatever bytes can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Writes all of the data."""
+
+
 def masked_crc(data: bytes) -> int:
     """CRC32C of the data, rotated and shifted as TFRecord wants it."""
     crc = int(google_crc32c.value(data))
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_record(stream: BinaryIO, data: bytes) -> None:
+def write_record(stream: Writable, data: bytes) -> None:
     """Appends one record."""
     length = struct.pack("<Q", len(data))
     stream.write(length + _CRC.pack(masked_crc(length)))

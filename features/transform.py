@@ -16,7 +16,7 @@ from features.blocks import Block
 from features.hashing import folds, row_order
 from features.numeric import NumericColumn, standardise
 from features.parsing import ParsedRows
-from features.vocabulary import Vocabulary
+from features.vocabulary import lookup
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Transform:
 
     Args:
         numeric: statistics of each numeric column, in the schema's order.
-        vocabularies: of each categorical column, in the schema's order.
+        vocabularies: values with the ids 2, 3, ... of each categorical column, in the schema's order.
     """
 
     numeric: tuple[NumericColumn, ...]
-    vocabularies: tuple[Vocabulary, ...]
+    vocabularies: tuple[pa.BinaryArray, ...]
 
     def dense(self, parts: Sequence[ParsedRows]) -> npt.NDArray[np.float32]:
         """Standardised numerics of all rows: float32 [n, numeric columns], NaN = missing."""
@@ -58,10 +58,10 @@ class Transform:
         return block.take(row_order(offsets, source, seed))
 
 
-def _column_ids(chunks: list[pa.DictionaryArray], vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
+def _column_ids(chunks: list[pa.DictionaryArray], vocabulary: pa.BinaryArray) -> npt.NDArray[np.int32]:
     """Looks up only the distinct values of the rows."""
     if not chunks:
         return np.empty(0, np.int32)
     unified = pa.chunked_array(chunks).unify_dictionaries()
-    ids = vocabulary.lookup(unified.chunk(unified.num_chunks - 1).dictionary)
+    ids = lookup(unified.chunk(unified.num_chunks - 1).dictionary, vocabulary)
     return np.concatenate([ids[chunk.indices.to_numpy()] for chunk in unified.chunks])

@@ -21,9 +21,7 @@ MISSING = 0
 UNSEEN = 1
 FIRST_VALUE = 2
 
-COUNTS_SCHEMA = pa.schema(
-    [("value", pa.binary()), ("fold", pa.uint8()), ("count", pa.int64()), ("clicks", pa.int64())]
-)
+COUNTS_SCHEMA = pa.schema([("value", pa.binary()), ("fold", pa.uint8()), ("count", pa.int64()), ("clicks", pa.int64())])
 
 
 def count_values(
@@ -61,6 +59,22 @@ def count_values(
     )
 
 
+def lookup(values: pa.BinaryArray, vocabulary: pa.BinaryArray) -> npt.NDArray[np.int32]:
+    """Vocabulary ids of values.
+
+    Args:
+        values: binary [n], b"" = missing.
+        vocabulary: binary [size], the values with ids 2, 3, ...
+
+    Returns:
+        int32 [n].
+    """
+    found = pc.fill_null(pc.index_in(values, value_set=vocabulary), UNSEEN - FIRST_VALUE)
+    ids = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(FIRST_VALUE)
+    ids[pc.equal(values, b"").to_numpy(zero_copy_only=False)] = MISSING
+    return ids
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The training values of one categorical column.
@@ -85,13 +99,6 @@ class Vocabulary:
         """Number of values with at least ``min_count`` training rows: the values with ids 2 to 2 + kept - 1."""
         totals = self.counts[FIRST_VALUE:].sum(axis=1)
         return int(np.searchsorted(-totals, -min_count, side="right"))
-
-    def lookup(self, values: pa.BinaryArray) -> npt.NDArray[np.int32]:
-        """Vocabulary ids of values, b"" = missing: int32 [n]."""
-        found = pc.fill_null(pc.index_in(values, value_set=self.values), UNSEEN - FIRST_VALUE)
-        ids = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(FIRST_VALUE)
-        ids[pc.equal(values, b"").to_numpy(zero_copy_only=False)] = MISSING
-        return ids
 
     @classmethod
     def merge(cls, parts: Sequence[pa.Table], min_count: int, max_size: int) -> Vocabulary:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Errors reach Python as exceptions; below them the native log only says which devices are absent.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-if tf.keras.__version__.startswith("3"):
+if tf.keras.layers.Layer is not keras.layers.Layer:
     raise ImportError(
-        "TensorFlow must use tf-keras (Keras 2), but Keras 3 is already active. Set TF_USE_LEGACY_KERAS=1 before "
-        f"TensorFlow is imported. Received: Keras {tf.keras.__version__}."
+        "TensorFlow must use tf-keras (Keras 2). Received: Keras 3, already active; set TF_USE_LEGACY_KERAS=1 before "
+        "TensorFlow is imported."
     )
 
 import tensorflow_recommenders as tfrs  # noqa: E402

@@ -55,9 +55,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
     centre, spread = np.average(z, weights=weight), z.std()
     if z.min() == z.max():
         rate = np.average(y, weights=weight)
-        return Calibration(
-            1.0, float(np.log(rate / (1 - rate)) - z[0]), "constant logits: only the shift is fitted"
-        )
+        return Calibration(1.0, float(np.log(rate / (1 - rate)) - z[0]), "constant logits: only the shift is fitted")
     slope, intercept = _newton((z - centre) / spread, y, weight / weight.sum(), np.array([spread, centre]))
     return Calibration(float(slope / spread), float(intercept - slope * centre / spread))
 

@@ -13,6 +13,14 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
+def subclass_click_logits(z: np.ndarray) -> np.ndarray:
+    """Click logits of subclass logits: float [n, 2 S], class-major, to float64 [n]; see `models.heads.click_logit`."""
+    subclasses = z.shape[1] // 2
+    wide = np.asarray(z, np.float64)
+    sums = np.logaddexp.reduce(wide.reshape(-1, 2, subclasses), axis=2)
+    return sums[:, 1] - sums[:, 0]
+
+
 def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> np.ndarray:
     """Computes the quotient; it is NaN where the denominator is not positive."""
     positive = np.asarray(denominator) > 0

@@ -70,9 +70,7 @@ def _blocks(z: tf.Tensor) -> tf.Tensor:
     z = tf.cast(z, tf.float32)
     outputs = z.shape[-1] if z.shape.rank == 2 else None
     if not outputs or outputs % CLASSES:
-        raise ValueError(
-            f"`z` should have shape [batch, 2 * S] with a known S >= 1. Received: shape={z.shape}"
-        )
+        raise ValueError(f"`z` should have shape [batch, 2 * S] with a known S >= 1. Received: shape={z.shape}")
     return tf.reshape(z, [-1, CLASSES, outputs // CLASSES])
 
 
@@ -103,13 +101,9 @@ class SubclassHead(keras.layers.Layer):
 
     def __init__(self, subclasses: int, base_rate: float, seed: int, **kwargs: Any) -> None:
         if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 1:
-            raise ValueError(
-                f"`subclasses` should be an integer of at least 1. Received: subclasses={subclasses}"
-            )
+            raise ValueError(f"`subclasses` should be an integer of at least 1. Received: subclasses={subclasses}")
         if not 0.0 < base_rate < 1.0:
-            raise ValueError(
-                f"`base_rate` should be strictly between 0 and 1. Received: base_rate={base_rate}"
-            )
+            raise ValueError(f"`base_rate` should be strictly between 0 and 1. Received: base_rate={base_rate}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"`seed` should be an integer. Received: seed={seed}")
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -128,9 +122,7 @@ class SubclassHead(keras.layers.Layer):
         """
         shape = tf.TensorShape(input_shape)
         if shape.rank != 2 or not shape[-1]:
-            raise ValueError(
-                f"`x` should have shape [batch, width] with a known width. Received: shape={shape}"
-            )
+            raise ValueError(f"`x` should have shape [batch, width] with a known width. Received: shape={shape}")
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: shape[-1]})
         prior = math.log(self.base_rate) - math.log1p(-self.base_rate)
         self.kernel = self.add_weight(

@@ -87,9 +87,7 @@ class ClickMetrics:
         p = sigmoid(z)
         columns = [np.ones_like(y), weight, weight * y, weight * p]
         columns += [weight * (np.logaddexp(0.0, z) - y * z), weight * (p - y) ** 2]
-        fine = np.minimum((np.clip(z, -_LIMIT, _LIMIT) + _LIMIT) * (_FINE / (2 * _LIMIT)), _FINE - 1).astype(
-            np.int64
-        )
+        fine = np.minimum((np.clip(z, -_LIMIT, _LIMIT) + _LIMIT) * (_FINE / (2 * _LIMIT)), _FINE - 1).astype(np.int64)
         coarse = group * _COARSE + fine // (_FINE // _COARSE)
         for index, column in enumerate(columns):
             self.sums[index] += np.bincount(group, column, self.groups)
@@ -141,13 +139,17 @@ class ClickMetrics:
         values["ece"] = ece + (point["ece"] - divide(np.nansum(ece), np.isfinite(ece).sum()))
         return {name: values[name] for name in METRICS}
 
-    def intervals(
-        self, level: float = 0.95, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, tuple[float, float]]:
+    def intervals(self, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Returns the percentile interval of each metric: name -> (low, high)."""
         bounds = {name: percentile_interval(v, level) for name, v in self.bootstrap(resamples, seed).items()}
         low, high = bounds["ece"]
         return bounds | {"ece": (float(np.maximum(low, 0.0)), high)}
+
+    def summary(self, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> dict[str, float]:
+        """Returns `compute` with `<metric>_low` and `<metric>_high` of `intervals`: a row of a report."""
+        bounds = self.intervals(level, resamples, seed)
+        ends = {f"{name}_{end}": v for name in METRICS for end, v in zip(("low", "high"), bounds[name], strict=True)}
+        return self.compute() | ends
 
     def reliability(self, bins: int = 15) -> pd.DataFrame:
         """Returns a row for each of at most `bins` bins of equal weight, by rising predicted probability.
@@ -155,9 +157,7 @@ class ClickMetrics:
         Columns: mean_predicted, click_rate, rows, low, high; low and high are the 95 % Wilson interval of the
         click rate. Rows with equal logits share a bin.
         """
-        table = np.stack(
-            [np.bincount(equal_mass_bins(self.fine[_WEIGHT], bins), row, bins) for row in self.fine]
-        )
+        table = np.stack([np.bincount(equal_mass_bins(self.fine[_WEIGHT], bins), row, bins) for row in self.fine])
         rows, weight, clicks, predicted = table[:, table[_WEIGHT] > 0]
         rate = np.clip(clicks / weight, 0.0, 1.0)
         low, high = wilson_interval(rate, rows)

@@ -76,10 +76,7 @@ class AnalyzeTask(beam.DoFn):
         if not storage.exists(path):
             with storage.open_log(task.file) as stream:
                 ranges = [(shard.start, shard.end) for shard in task.shards]
-                parts = [
-                    parse_chunk(chunk, self._schema)
-                    for _, chunk in read_chunks(stream, ranges)
-                ]
+                parts = [parse_chunk(chunk, self._schema) for _, chunk in read_chunks(stream, ranges)]
             write_counts(path, parts, self._schema, task.file.path, self._seed)
         yield path
 

@@ -13,8 +13,9 @@ import yaml
 
 from features.errors import ConfigError
 from features.hashing import FOLDS
+from models.methods import METHODS
 
-METHODS = ("hard", "kd", "subclass", "hard_k", "kd_k")
+T = typing.TypeVar("T")
 
 
 def setting(default: Any, text: str) -> Any:
@@ -171,6 +172,12 @@ def plain(config: Any) -> dict[str, Any]:
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
     }
+
+
+def narrow(config: Any, kind: type[T]) -> T:
+    """The settings that a model's own dataclass has too, as that dataclass."""
+    names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(config, name) for name in names})
 
 
 def build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:

@@ -92,11 +92,11 @@ def plan(files: Sequence[InputFile], split: Split, shard_bytes: int) -> tuple[li
     Raises:
         DataError: all files are empty, or the split asks for other than the lines there are.
     """
-    sizes = [_size(file) for file in files]
+    sizes = [stream_size(file) for file in files]
     total = sum(sizes)
     if not total:
         raise DataError(f"The input must hold rows. Received: only empty files ({', '.join(f.path for f in files)}).")
-    cuts = _line_cuts(files, sizes, split) if split.by_lines else _share_cuts(total, split)
+    cuts = _line_cuts(files, split) if split.by_lines else _share_cuts(total, split)
     step = min(shard_bytes, max(1, math.ceil((cuts[1] - cuts[0]) / MIN_TRAIN_SHARDS)))
     next_index = dict.fromkeys(SPLITS, 0)
     tasks = []
@@ -108,7 +108,8 @@ def plan(files: Sequence[InputFile], split: Split, shard_bytes: int) -> tuple[li
     return [task for task in tasks if task.shards], total
 
 
-def _size(file: InputFile) -> int:
+def stream_size(file: InputFile) -> int:
+    """Bytes of a file, decompressed."""
     if not file.compressed:
         return file.size
     with open_log(file) as stream:
@@ -122,13 +123,13 @@ def _share_cuts(total: int, split: Split) -> list[int]:
     return [0, round(total * first), total if split.parts[2] == 0 else round(total * second), total]
 
 
-def _line_cuts(files: Sequence[InputFile], sizes: Sequence[int], split: Split) -> list[int]:
+def _line_cuts(files: Sequence[InputFile], split: Split) -> list[int]:
     """Positions at which the wanted numbers of lines have been passed."""
     train, valid, test = (int(part) for part in split.parts)
     wanted = [train, train + valid]
     cuts: list[int] = []
     lines = position = 0
-    for file, size in zip(files, sizes, strict=True):
+    for file in files:
         with open_log(file) as stream:
             last = b"\n"
             while data := stream.read(_READ):
@@ -157,9 +158,7 @@ def _after_line(data: bytes, number: int) -> int:
     return position
 
 
-def _shards(
-    position: int, size: int, cuts: Sequence[int], step: int, next_index: dict[str, int]
-) -> list[Shard]:
+def _shards(position: int, size: int, cuts: Sequence[int], step: int, next_index: dict[str, int]) -> list[Shard]:
     """The shards of one file that lies at ``position`` of all bytes."""
     shards = []
     for split, low, high in zip(SPLITS, cuts[:-1], cuts[1:], strict=True):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -25,7 +25,7 @@ from features.spec import SPLITS, ExamplesSpec
 from features.tfrecord import write_record
 from features.transform import Transform
 from pipeline import storage
-from pipeline.analyze import AnalyzeTask, Analysis, MergeColumn, merge_analysis, read_vocabulary
+from pipeline.analyze import Analysis, AnalyzeTask, MergeColumn, merge_analysis, read_vocabulary
 from pipeline.beam import run_pipeline
 from pipeline.config import PreprocessConfig, plain
 from pipeline.plan import Shard, Split, Task, plan
@@ -86,7 +86,7 @@ class TransformTask(beam.DoFn):
         if missing:
             transform = self._shared.acquire(partial(load_transform, self._schema, self._layout))
             with storage.open_log(task.file) as stream:
-                for shard, chunks in _chunks_by_shard(stream, missing):
+                for shard, chunks in chunks_by_shard(stream, missing):
                     self._write(task, shard, chunks, transform)
         for shard in task.shards:
             yield storage.read_json(self._layout.record(shard))
@@ -111,7 +111,7 @@ class TransformTask(beam.DoFn):
             "start": shard.start,
             "end": shard.end,
         }
-        check_lines(record, sum(map(count_lines, chunks)) - _header_lines(chunks, self._schema))
+        check_lines(record, sum(map(count_lines, chunks)) - header_lines(chunks, self._schema))
         storage.write_json(self._layout.record(shard), record)
 
     def _write_rejects(self, task: Task, shard: Shard, parts: list[ParsedRows]) -> int:
@@ -127,11 +127,12 @@ def load_transform(schema: Schema, layout: Layout) -> Transform:
     """Reads the fitted transform, once a process."""
     analysis = Analysis.from_json(storage.read_json(layout.analysis))
     return Transform(
-        analysis.numeric, tuple(read_vocabulary(layout.vocabulary, name) for name in schema.categorical)
+        analysis.numeric,
+        tuple(read_vocabulary(layout.vocabulary, name).values for name in schema.categorical),
     )
 
 
-def _chunks_by_shard(stream: Any, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Chunk]]]:
+def chunks_by_shard(stream: BinaryIO, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Chunk]]]:
     """The chunks of each shard; a shard without lines comes with none."""
     chunks: list[Chunk] = []
     current = 0
@@ -150,7 +151,8 @@ def count_lines(chunk: Chunk) -> int:
     return chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
 
 
-def _header_lines(chunks: list[Chunk], schema: Schema) -> int:
+def header_lines(chunks: list[Chunk], schema: Schema) -> int:
+    """Number of header lines among the chunks of a file."""
     return sum(schema.header and chunk.offset in (0, 3) for chunk in chunks)
 
 
@@ -227,7 +229,12 @@ def _check_origin(run: Run, origin: dict[str, Any], force: bool) -> None:
 
 
 def _run_job(
-    tasks: list[Task], schema: Schema, config: PreprocessConfig, layout: Layout, options: PipelineOptions, total: int
+    tasks: list[Task],
+    schema: Schema,
+    config: PreprocessConfig,
+    layout: Layout,
+    options: PipelineOptions,
+    total: int,
 ) -> None:
     pipeline = beam.Pipeline(options=options)
     build_job(pipeline, tasks, schema, config, layout)
@@ -319,5 +326,3 @@ def _finish(
     storage.write_json(run.file(EXAMPLES, "spec.json"), spec.to_json())
     storage.remove(layout.work)
     run.finish(EXAMPLES, key, {**origin, "settings": plain(config), "shards": shards})
-
-

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-
 _REWIND = "\r\033[K"
 
 
@@ -37,7 +36,12 @@ class Progress:
             return
         self._shown = now
         line = f"{self._title}: {self._status(now)} {note}".rstrip()
-        print(f"{_REWIND}{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+        print(
+            f"{_REWIND}{line}" if self._live else line,
+            end="" if self._live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _status(self, now: float) -> str:
         rate = self._done / max(now - self._start, 1e-9)

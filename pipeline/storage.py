@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -115,7 +116,7 @@ def open_log(file: InputFile) -> Iterator[BinaryIO]:
         try:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield cast(BinaryIO, stream)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"A gzip file must be whole. Received: {error} ({file.path}).") from error
 
 
@@ -169,6 +170,19 @@ def publish(path: str) -> Iterator[HashingWriter]:
         raise
 
 
+@contextlib.contextmanager
+def publish_folder(path: str) -> Iterator[str]:
+    """Gives a new local folder to fill, which then appears under its name whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY}"
+    try:
+        yield temporary
+        remove(path)
+        os.rename(temporary, path)
+    finally:
+        remove(temporary)
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Publishes a small file."""
     with publish(path) as writer:
@@ -192,6 +206,12 @@ def read_json(path: str) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise ArtifactError(f"A JSON file must be whole. Received: {path} ({error}).") from error
+
+
+def read_text(path: str) -> str:
+    """Reads a UTF-8 text file."""
+    with open_read(path) as file:
+        return file.read().decode()
 
 
 def exists(path: str) -> bool:
@@ -218,11 +238,11 @@ def count_files(folder: str, suffix: str) -> int:
 
 
 def remove_temporaries(folder: str) -> None:
-    """Removes the unfinished files below a local folder that killed processes left behind."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
+    """Removes the unfinished files and folders below a local folder that killed processes left behind."""
+    for parent, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
             if name.endswith(TEMPORARY):
-                os.remove(os.path.join(parent, name))
+                remove(os.path.join(parent, name))
 
 
 def join(*parts: str) -> str:

@@ -55,8 +55,7 @@ class Run:
             ArtifactError: the stage is not finished.
         """
         path = self.file(stage, "manifest.json")
-        if not storage.exists(self.path):
-            raise ArtifactError(f"--run must be a run directory. Received: {self.path} (no such directory).")
+        require_run(self)
         if not storage.exists(path):
             raise ArtifactError(
                 f"The run must hold finished {stage}. Received: no {path}; make it with `ctr-distill "
@@ -134,6 +133,12 @@ class Run:
                 ) from error
             storage.remove_temporaries(self.path)
             yield
+
+
+def require_run(run: Run) -> None:
+    """Raises an ArtifactError unless the run directory is there, before anything is made in it."""
+    if not storage.exists(run.path):
+        raise ArtifactError(f"--run must be a run directory. Received: {run.path} (no such directory).")
 
 
 _COMMANDS = {

@@ -62,9 +62,7 @@ def test_far_off_logits_converge(offset: float) -> None:
         ([0.0, 1.0, 2.0], [1, 0, 0], "separable"),
     ],
 )
-def test_no_finite_optimum_gives_the_identity_and_says_why(
-    logits: list[float], labels: list[int], reason: str
-) -> None:
+def test_no_finite_optimum_gives_the_identity_and_says_why(logits: list[float], labels: list[int], reason: str) -> None:
     fitted = fit_calibration(np.array(logits), np.array(labels))
     assert (fitted.scale, fitted.shift) == (1.0, 0.0)
     assert reason in fitted.reason

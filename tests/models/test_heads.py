@@ -1,4 +1,4 @@
-"""Subclass logits against SciPy and hand values, and the head's initial state, linear part and serialisation."""
+"""Subclass logits against SciPy and hand values; the head's start, linear part and serialisation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from scipy.special import expit, log_softmax, logit, logsumexp, softmax
 from models.backend import keras, tf
 from models.heads import SubclassHead, class_logits, click_logit, within_class_log_probabilities
 
-LOGITS = st.integers(1, 6).flatmap(
-    lambda subclasses: hnp.arrays(
-        np.float32,
-        st.tuples(st.integers(1, 5), st.just(2 * subclasses)),
-        elements=st.floats(-100, 100, width=32),
-    )
-)
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6).map(lambda subclasses: 2 * subclasses))
+LOGITS = hnp.arrays(np.float32, SHAPES, elements=st.floats(-100, 100, width=32))
 
 
 def random_logits(rows: int = 50, subclasses: int = 5, scale: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -29,9 +24,7 @@ def test_hand_values() -> None:
     z = np.log([[1.0, 2.0, 3.0, 4.0]])
     np.testing.assert_allclose(class_logits(z), np.log([[3.0, 7.0]]), rtol=1e-6)
     np.testing.assert_allclose(click_logit(z), [np.log(7 / 3)], rtol=1e-6)
-    np.testing.assert_allclose(
-        within_class_log_probabilities(z), np.log([[[1 / 3, 2 / 3], [3 / 7, 4 / 7]]]), rtol=1e-6
-    )
+    np.testing.assert_allclose(within_class_log_probabilities(z), np.log([[[1 / 3, 2 / 3], [3 / 7, 4 / 7]]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("subclasses", [1, 2, 5, 8])
@@ -56,9 +49,7 @@ def test_agrees_with_scipy_in_float64(z: np.ndarray) -> None:
     classes = logsumexp(blocks, axis=-1)
     np.testing.assert_allclose(class_logits(z), classes, rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(click_logit(z), classes[:, 1] - classes[:, 0], rtol=1e-6, atol=3e-5)
-    np.testing.assert_allclose(
-        within_class_log_probabilities(z), log_softmax(blocks, axis=-1), rtol=1e-6, atol=1e-5
-    )
+    np.testing.assert_allclose(within_class_log_probabilities(z), log_softmax(blocks, axis=-1), rtol=1e-6, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=50)
@@ -67,9 +58,7 @@ def test_moving_a_class_block_moves_the_click_logit_only(z: np.ndarray, shift: f
     subclasses = z.shape[1] // 2
     moved = z + np.repeat(np.float32([0.0, shift]), subclasses)
     np.testing.assert_allclose(click_logit(moved) - click_logit(z), np.full(len(z), shift), atol=2e-4)
-    np.testing.assert_allclose(
-        within_class_log_probabilities(moved), within_class_log_probabilities(z), atol=5e-5
-    )
+    np.testing.assert_allclose(within_class_log_probabilities(moved), within_class_log_probabilities(z), atol=5e-5)
     np.testing.assert_allclose(click_logit(z + np.float32(shift)), click_logit(z), atol=2e-4)
 
 

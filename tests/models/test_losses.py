@@ -45,14 +45,11 @@ def binary_cross_entropy(p: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def joint_in_float64(teacher: np.ndarray, student: np.ndarray, temperature: float) -> np.ndarray:
     q = softmax(teacher.astype(np.float64) / temperature, axis=-1)
-    return -(temperature**2) * (q * log_softmax(student.astype(np.float64) / temperature, axis=-1)).sum(
-        axis=-1
-    )
+    log_s = log_softmax(student.astype(np.float64) / temperature, axis=-1)
+    return -(temperature**2) * (q * log_s).sum(axis=-1)
 
 
-def within_in_float64(
-    teacher: np.ndarray, student: np.ndarray, temperature: float, weight: float = 1.0
-) -> np.ndarray:
+def within_in_float64(teacher: np.ndarray, student: np.ndarray, temperature: float, weight: float = 1.0) -> np.ndarray:
     """Row by row and class by class, from the definition of the two parts."""
     losses = []
     for t, s in zip(teacher.astype(np.float64), student.astype(np.float64), strict=True):
@@ -98,9 +95,7 @@ def test_label_loss_gradient_vanishes_at_the_soft_label() -> None:
 
 
 def test_small_label_losses_keep_their_digits() -> None:
-    np.testing.assert_allclose(
-        class_cross_entropy([1.0], [[0.0, 20.0]]), [np.log1p(np.exp(-20.0))], rtol=1e-5
-    )
+    np.testing.assert_allclose(class_cross_entropy([1.0], [[0.0, 20.0]]), [np.log1p(np.exp(-20.0))], rtol=1e-5)
 
 
 def test_labels_of_another_shape_are_not_broadcast() -> None:
@@ -134,9 +129,7 @@ def test_auxiliary_loss_of_equal_rows_is_zero(temperature: float) -> None:  # B1
 
 @settings(deadline=None, max_examples=50)
 @given(
-    z=hnp.arrays(
-        np.float32, st.tuples(st.integers(2, 8), st.integers(2, 8)), elements=st.integers(-100, 100)
-    ),
+    z=hnp.arrays(np.float32, st.tuples(st.integers(2, 8), st.integers(2, 8)), elements=st.integers(-100, 100)),
     scale=st.floats(0.5, 3.0, width=32),
     shift=st.floats(-10, 10, width=32),
     temperature=st.sampled_from([0.3, 1.0, 2.0]),
@@ -185,12 +178,13 @@ def test_auxiliary_loss_centres_rows() -> None:  # B7: the common re-implementat
     assert abs(auxiliary_loss(z, 1.0) - without_centring) > 1e-3
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 100.0, 1e4])
+@pytest.mark.parametrize("outputs", [4, 10, 14])  # a float32 mean of 14 equal logits is not that logit
+@pytest.mark.parametrize("value", [0.0, 7.7, -3.3, 100.1, 1e4])
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
-def test_auxiliary_loss_of_constant_logits_is_a_dead_start(value: float, temperature: float) -> None:
-    z = np.full([50, 10], value, np.float32)
+def test_auxiliary_loss_of_constant_logits_is_a_dead_start(outputs: int, value: float, temperature: float) -> None:
+    z = np.full([50, outputs], value, np.float32)
     np.testing.assert_allclose(auxiliary_loss(z, temperature), -1 / temperature, atol=1e-5)
-    np.testing.assert_array_equal(gradient(lambda z: auxiliary_loss(z, temperature), z), np.zeros([50, 10]))
+    np.testing.assert_array_equal(gradient(lambda z: auxiliary_loss(z, temperature), z), np.zeros_like(z))
 
 
 def test_auxiliary_loss_of_a_constant_row_among_others() -> None:
@@ -342,7 +336,8 @@ def test_the_teacher_itself_is_the_minimum(temperature: float, temper: str) -> N
     assert (worse.numpy() > least.numpy()).all()
     if temper == "joint":
         q = softmax(teacher.astype(np.float64) / temperature, axis=-1)
-        np.testing.assert_allclose(least, -(temperature**2) * xlogy(q, q).sum(axis=-1), rtol=1e-5)
+        entropy = -xlogy(q, q).sum(axis=-1)
+        np.testing.assert_allclose(least, temperature**2 * entropy, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -353,9 +348,7 @@ def test_one_subclass_is_binary_distillation(temperature: float) -> None:
     np.testing.assert_allclose(distillation_loss(teacher, student, temperature, "joint"), binary, rtol=1e-5)
     np.testing.assert_allclose(plain_distillation_loss(teacher, student, temperature), binary, rtol=1e-5)
     untempered = binary_cross_entropy(expit(l_t), l_s)
-    np.testing.assert_allclose(
-        distillation_loss(teacher, student, temperature, "within"), untempered, rtol=1e-5
-    )
+    np.testing.assert_allclose(distillation_loss(teacher, student, temperature, "within"), untempered, rtol=1e-5)
 
 
 # plain_distillation_loss
@@ -391,12 +384,12 @@ def test_two_outputs_have_a_gradient(target: str, temper: str) -> None:
     assert (np.abs(gradient(loss, student)).max(axis=-1) > 1e-4).all()
 
 
-@pytest.mark.parametrize(
-    "function", [plain_distillation_loss, lambda t, s, T: distillation_loss(t, s, T, "within")]
-)
-def test_one_output_is_refused(function: Callable) -> None:
+@pytest.mark.parametrize("target", ["none", "class", "subclass"])
+@pytest.mark.parametrize("temper", ["within", "joint"])
+def test_one_output_is_refused(target: str, temper: str) -> None:
+    z = tf.zeros([3, 1])
     with pytest.raises(ValueError, match=r"`z` should have shape \[batch, 2 \* S\]"):
-        function(tf.zeros([3, 1]), tf.zeros([3, 1]), 1.0)
+        student_loss(np.ones(3), z, z, target=target, alpha=0.5, temperature=1.0, temper=temper)
 
 
 # student_loss
@@ -440,9 +433,7 @@ def test_without_distillation_the_label_loss_is_equal_bit_for_bit(target: str, a
         return student_loss(labels, teacher, z, target=target, alpha=alpha, temperature=4.0, temper="joint")
 
     np.testing.assert_array_equal(loss(student), class_cross_entropy(labels, student))
-    np.testing.assert_array_equal(
-        gradient(loss, student), gradient(lambda z: class_cross_entropy(labels, z), student)
-    )
+    np.testing.assert_array_equal(gradient(loss, student), gradient(lambda z: class_cross_entropy(labels, z), student))
 
 
 @settings(deadline=None, max_examples=50)
@@ -455,16 +446,12 @@ def test_without_distillation_the_label_loss_is_equal_bit_for_bit(target: str, a
 def test_mixing_losses_is_mixing_labels(
     teacher: np.ndarray, student: np.ndarray, labels: np.ndarray, alpha: float
 ) -> None:  # E6
-    losses = student_loss(
-        labels, teacher, student, target="class", alpha=alpha, temperature=1.0, temper="joint"
-    )
+    losses = student_loss(labels, teacher, student, target="class", alpha=alpha, temperature=1.0, temper="joint")
     mixed = alpha * p_click(teacher) + (1 - alpha) * labels
     np.testing.assert_allclose(losses, class_cross_entropy(mixed, student), rtol=1e-4, atol=2e-5)
 
 
-EXTREME = hnp.arrays(
-    np.float32, (4, 6), elements=st.sampled_from(np.float32([-100.0, -1.0, 0.0, 1.0, 100.0]))
-)
+EXTREME = hnp.arrays(np.float32, (4, 6), elements=st.sampled_from([-100.0, -1.0, 0.0, 1.0, 100.0]))
 
 
 @settings(deadline=None, max_examples=50)
@@ -478,16 +465,10 @@ EXTREME = hnp.arrays(
 def test_extreme_logits_have_finite_losses_and_gradients(
     teacher: np.ndarray, student: np.ndarray, temperature: float, temper: str, target: str
 ) -> None:
+    labels, options = np.float32([0, 1, 0, 1]), {"temperature": temperature, "temper": temper}
+
     def loss(z: tf.Tensor) -> tf.Tensor:
-        return student_loss(
-            np.float32([0, 1, 0, 1]),
-            teacher,
-            z,
-            target=target,
-            alpha=0.5,
-            temperature=temperature,
-            temper=temper,
-        )
+        return student_loss(labels, teacher, z, target=target, alpha=0.5, **options)
 
     assert (loss(student).numpy() >= 0).all()
     assert np.isfinite(loss(student)).all()
@@ -527,43 +508,26 @@ def test_float16_targets_are_read_as_stored(temper: str) -> None:
         ({"target": "logits"}, "`target` should be one of .* Received: target='logits'"),
         ({"alpha": 1.1}, r"`alpha` should be in \[0, 1\]. Received: alpha=1.1"),
         ({"alpha": float("nan")}, "`alpha` should be .* Received: alpha=nan"),
-        ({"temperature": 0.0}, "`temperature` should be positive and finite. Received: temperature=0.0"),
-        (
-            {"temperature": float("inf")},
-            "`temperature` should be positive and finite. Received: temperature=inf",
-        ),
+        ({"temperature": 0.0}, "`temperature` should be positive .* Received: temperature=0.0"),
+        ({"temperature": float("inf")}, "`temperature` should be .* finite. Received: temperature=inf"),
         ({"temper": "class"}, "`temper` should be one of .* Received: temper='class'"),
-        (
-            {"within_weight": -1.0, "temper": "within"},
-            "`within_weight` should be .* Received: within_weight=-1.0",
-        ),
+        ({"within_weight": -1.0}, "`within_weight` should be at least 0. Received: within_weight=-1.0"),
         (
             {"within_weight": 3.0},
-            "`within_weight` should be 1 unless .* Received: within_weight=3.0, temper='joint'",
+            "`within_weight` should be 1 unless .* Received: within_weight=3.0, temper=",
         ),
         ({"teacher_z": None}, "`teacher_z` should be given for target='subclass'. Received: teacher_z=None"),
-        (
-            {"teacher_z": np.zeros([3, 6])},
-            r"`student_z` should have the shape .* Received: .*\(3, 4\).*\(3, 6\)",
-        ),
+        ({"teacher_z": np.zeros([3, 6])}, r"`student_z` should have .* Received: .*\(3, 4\).*\(3, 6\)"),
     ],
 )
 def test_rejects_bad_arguments(arguments: dict, message: str) -> None:
     good = {"labels": np.zeros(3), "teacher_z": np.zeros([3, 4]), "student_z": np.zeros([3, 4])}
-    options = {
-        "target": "subclass",
-        "alpha": 0.5,
-        "temperature": 2.0,
-        "temper": "joint",
-        "within_weight": 1.0,
-    }
+    options = {"target": "subclass", "alpha": 0.5, "temperature": 2.0, "temper": "joint"}
     with pytest.raises(ValueError, match=message):
         student_loss(**{**good, **options, **arguments})
 
 
 @pytest.mark.parametrize("function", [auxiliary_loss, lambda z, T: plain_distillation_loss(z, z, T)])
 def test_rejects_temperatures_that_are_not_positive(function: Callable) -> None:
-    with pytest.raises(
-        ValueError, match="`temperature` should be positive and finite. Received: temperature=-1.0"
-    ):
+    with pytest.raises(ValueError, match="`temperature` should be positive and finite. Received: temperature=-1.0"):
         function(tf.zeros([3, 4]), -1.0)

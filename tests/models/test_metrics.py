@@ -271,3 +271,11 @@ def test_reliability_of_a_constant_predictor_is_one_bin_with_the_wilson_interval
 def test_wrong_batches_are_refused(batch: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ClickMetrics.empty().update(*batch)
+
+
+def test_summary_is_a_row_of_a_report() -> None:
+    metrics = measured(*sample(500))
+    row, intervals = metrics.summary(), metrics.intervals()
+    assert {name: row[name] for name in metrics.compute()} == metrics.compute()
+    assert all((row[f"{name}_low"], row[f"{name}_high"]) == intervals[name] for name in METRICS)
+    assert len(row) == 1 + 3 * len(METRICS)

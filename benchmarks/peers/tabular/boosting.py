@@ -1,4 +1,4 @@
-"""Gradient boosting: LightGBM and XGBoost over out-of-fold target statistics, CatBoost over the raw categories."""
+"""Gradient boosting: LightGBM and XGBoost over out-of-fold target statistics, CatBoost over categories."""
 
 from __future__ import annotations
 
@@ -53,17 +53,19 @@ XGBOOST_SPACE = {
     "subsample": Uniform(0.5, 1.0),
 }
 CATBOOST_USUAL: Parameters = {
-    "learning_rate": 0.1,
-    "depth": 6,
+    "learning_rate": 0.15,
+    "depth": 5,
     "l2_leaf_reg": 10.0,
     "random_strength": 1.0,
-    "max_ctr_complexity": 1,
+    "rsm": 0.2,
+    "max_ctr_complexity": 2,
 }
 CATBOOST_SPACE = {
-    "learning_rate": LogUniform(0.05, 0.15),
+    "learning_rate": LogUniform(0.08, 0.2),
     "depth": Choice((4, 5, 6)),
     "l2_leaf_reg": LogUniform(1, 50),
     "random_strength": Choice((0.5, 1.0, 2.0, 5.0)),
+    "rsm": Uniform(0.1, 0.4),
     "max_ctr_complexity": Choice((1, 2)),
 }
 
@@ -96,24 +98,22 @@ def with_statistics(rows: Rows, seed: int, smoothing: float) -> NDArray[np.float
 def lightgbm_peer(rows: Rows, seed: int, threads: int) -> Peer:
     """LightGBM over out-of-fold target statistics."""
     features = lru_cache(maxsize=1)(lambda smoothing: with_statistics(rows, seed, smoothing))
-    fixed = {"n_estimators": ROUNDS, "subsample_freq": 1, "n_jobs": threads, "random_state": seed}
+    fixed = {"objective": "binary", "subsample_freq": 1, "num_threads": threads, "seed": seed, "verbose": -1}
+    train, valid = rows.split["train"], rows.split["valid"]
 
     def fit(parameters: Parameters) -> Fitted:
         x = features(parameters["smoothing"])
-        settings = {name: value for name, value in parameters.items() if name != "smoothing"}
+        settings = fixed | {name: value for name, value in parameters.items() if name != "smoothing"}
         settings["min_child_samples"] = round(settings["min_child_samples"])
-        model = lightgbm.LGBMClassifier(**settings, **fixed, verbose=-1, force_row_wise=True)
-        model.fit(
-            x[rows.split["train"]],
-            rows.labels("train"),
-            eval_set=[(x[rows.split["valid"]], rows.labels("valid"))],
-            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-        )
+        data = lightgbm.Dataset(x[train], rows.label[train])
+        judge = lightgbm.Dataset(x[valid], rows.label[valid], reference=data)
+        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        model = lightgbm.train(settings, data, ROUNDS, valid_sets=[judge], callbacks=[stop])
 
         def predict(split: str) -> Probabilities:
-            return model.booster_.predict(x[rows.split[split]], num_iteration=model.best_iteration_)
+            return model.predict(x[rows.split[split]], num_iteration=model.best_iteration)
 
-        return Fitted(predict, {"rounds": int(model.best_iteration_)})
+        return Fitted(predict, {"rounds": int(model.best_iteration)})
 
     return Peer(LIGHTGBM_USUAL, LIGHTGBM_SPACE, fit)
 
@@ -126,9 +126,7 @@ def xgboost_peer(rows: Rows, seed: int, threads: int) -> Peer:
     def fit(parameters: Parameters) -> Fitted:
         x = features(parameters["smoothing"])
         settings = {name: value for name, value in parameters.items() if name != "smoothing"}
-        model = xgboost.XGBClassifier(
-            **settings, **fixed, early_stopping_rounds=PATIENCE, eval_metric="logloss"
-        )
+        model = xgboost.XGBClassifier(**settings, **fixed, early_stopping_rounds=PATIENCE, eval_metric="logloss")
         valid = (x[rows.split["valid"]], rows.labels("valid"))
         model.fit(x[rows.split["train"]], rows.labels("train"), eval_set=[valid], verbose=False)
 

@@ -32,19 +32,12 @@ UNFINISHED = "the process ended while or before this model was trained"
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    made.add_argument(
-        "--input", type=Path, required=True, help=".tsv or .tsv.gz: label, 13 integers, 26 values"
-    )
-    made.add_argument(
-        "--split", default="70/15/15", help="train/valid/test: row counts, or shares of 1 or 100"
-    )
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--input", type=Path, required=True, help=".tsv or .tsv.gz: label, 13 integers, 26 values")
+    made.add_argument("--split", default="70/15/15", help="train/valid/test: row counts, or shares of 1 or 100")
     made.add_argument("--models", default=",".join(PEERS), help="comma separated")
-    made.add_argument(
-        "--trials", type=int, default=8, help="trials a model: the usual setting, then random ones"
-    )
+    made.add_argument("--trials", type=int, default=8, help="trials a model: the usual setting, then random ones")
+    made.add_argument("--budget", type=float, default=300.0, help="seconds a model: no trial begins beyond")
     made.add_argument("--seed", type=int, default=0, help="of the trials, the folds and the models")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads for boosting")
     made.add_argument("--predictions", type=Path, help="directory for <model>.parquet; not written without")
@@ -86,9 +79,7 @@ def table(models: dict[str, dict[str, Any] | None], failed: dict[str, str]) -> s
             continue
         test = [found[key] for key in ("test_logloss", "test_auc")]
         shown = " ".join(f"{'-' if value is None else format(value, '.5f'):>8}" for value in test)
-        lines.append(
-            f"{name:<10} {found['valid_logloss']:8.5f} {shown} {found['seconds']:8.1f} {found['trials']:6d}"
-        )
+        lines.append(f"{name:<10} {found['valid_logloss']:8.5f} {shown} {found['seconds']:8.1f} {found['trials']:6d}")
     return "\n".join(lines)
 
 
@@ -96,7 +87,7 @@ def run_one(name: str, rows: Rows, options: argparse.Namespace) -> tuple[Result 
     """Tune one model; a failure of whatever kind is a reason, not the end of the other models."""
     try:
         peer = PEERS[name](rows, options.seed, options.threads)
-        return tune(name, peer, rows, options.trials, options.seed), ""
+        return tune(name, peer, rows, options.trials, options.seed, options.budget), ""
     except Exception as error:
         traceback.print_exc()
         return None, f"{type(error).__name__}: {error}".splitlines()[0]
@@ -109,6 +100,8 @@ def run(rows: Rows, names: list[str], options: argparse.Namespace) -> dict[str, 
     report = {
         "rows": {split: part.stop - part.start for split, part in rows.split.items()},
         "seed": options.seed,
+        "trials": options.trials,
+        "budget_seconds": options.budget,
         "threads": options.threads,
         "versions": {package: version(package) for package in PACKAGES},
         "models": models,

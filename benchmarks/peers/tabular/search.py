@@ -1,4 +1,4 @@
-"""Random search over a declared space: the best trial on validation logloss is the only one judged on test."""
+"""Random search over a declared space: only the best trial on validation logloss is judged on test."""
 
 from __future__ import annotations
 
@@ -85,24 +85,33 @@ def logloss(label: NDArray[np.int8], p: Probabilities) -> float:
 
 
 def candidates(peer: Peer, trials: int, seed: int) -> list[Parameters]:
-    """Return the usual setting, then random draws from the space; a longer search begins with a shorter one."""
+    """Return the usual setting, then random draws; a longer search begins with the shorter one."""
     rng = np.random.default_rng(seed)
     drawn = [{name: axis.draw(rng) for name, axis in peer.space.items()} for _ in range(trials - 1)]
     return [dict(peer.usual), *drawn]
 
 
-def tune(name: str, peer: Peer, rows: Rows, trials: int, seed: int) -> Result:
-    """Train every candidate, keep the best on validation, and judge that one on the test rows."""
+def tune(name: str, peer: Peer, rows: Rows, trials: int, seed: int, budget: float) -> Result:
+    """Train the candidates, keep the best on validation, and judge that one on the test rows.
+
+    No further trial begins once one like the longest so far would pass the budget of seconds.
+    """
     begin = time.perf_counter()
+    longest = 0.0
     best: tuple[float, Fitted, Parameters] | None = None
     history = []
     for number, parameters in enumerate(candidates(peer, trials, seed), start=1):
         start = time.perf_counter()
+        if start + longest - begin > budget:
+            print(f"{name}: stopped after {len(history)} of {trials} trials, budget {budget:g} s", flush=True)
+            break
         fitted = peer.fit(parameters)
         loss = logloss(rows.labels("valid"), fitted.predict("valid"))
         history.append(loss)
         shown = " ".join(f"{key}={value}" for key, value in (parameters | fitted.decided).items())
-        print(f"{name} {number}/{trials} {loss:.5f} {time.perf_counter() - start:.1f}s {shown}", flush=True)
+        took = time.perf_counter() - start
+        longest = max(longest, took)
+        print(f"{name} {number}/{trials} {loss:.5f} {took:.1f}s {shown}", flush=True)
         if best is None or loss < best[0]:
             best = (loss, fitted, parameters)
     assert best is not None

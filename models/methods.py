@@ -1,0 +1,32 @@
+"""The methods of ``distill``: what a student learns from, and how wide its head is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """What distinguishes a method; everything else is the same in all of them.
+
+    Args:
+        target: what the student learns from the teacher; see :func:`models.losses.student_loss`.
+        wide_head: K logits like the teacher, instead of two.
+    """
+
+    target: str
+    wide_head: bool
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the teacher's targets decide what comes out, if only by their number of logits."""
+        return self.wide_head or self.target != "none"
+
+
+METHODS = {
+    "hard": Method("none", wide_head=False),
+    "kd": Method("class", wide_head=False),
+    "subclass": Method("subclass", wide_head=True),
+    "hard_k": Method("none", wide_head=True),
+    "kd_k": Method("class", wide_head=True),
+}

@@ -1,0 +1,146 @@
+"""From stored vocabulary ids to what a trunk sees: embedding rows and click statistics.
+
+Both depend on a row's fold: what only the row's own fold knows is not shown to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.numeric import NumericColumn
+from features.statistics import NO_FOLD, ClickCounts
+from features.vocabulary import FIRST_VALUE, MISSING
+from models.backend import tf
+
+# Rows of each categorical column's part of the embedding table, before its values.
+MISSING_ROW = 0
+OTHER_ROW = 1
+FIRST_ROW = 2
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """Which row of the one embedding table belongs to what.
+
+    A categorical column has a row for the missing value, one for every value without a row of its own (rare or
+    unseen), and one a kept value. A numeric column has a row a bucket and one for the missing value.
+
+    Args:
+        kept: kept values of each categorical column: those with the vocabulary ids 2 to 2 + kept - 1.
+        edges: bucket edges of each numeric column, in standardised units.
+    """
+
+    kept: tuple[int, ...]
+    edges: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, kept: Sequence[int], numeric: Sequence[NumericColumn]) -> TableLayout:
+        """The layout for the columns of a run."""
+        return cls(tuple(kept), tuple(tuple(column.standardised_edges().tolist()) for column in numeric))
+
+    @property
+    def columns(self) -> int:
+        """Rows that one example looks up: its categorical and numeric columns."""
+        return len(self.kept) + len(self.edges)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int32]:
+        """Where the part of each column begins, categorical columns first: int32 [columns]."""
+        return np.concatenate([[0], np.cumsum(self._sizes())[:-1]]).astype(np.int32)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return sum(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        # A column with e edges has e + 1 buckets, and the missing value.
+        return [kept + FIRST_ROW for kept in self.kept] + [len(edges) + 2 for edges in self.edges]
+
+
+class RowLookup(tf.Module):
+    """Embedding rows of examples without regard to folds, as in serving.
+
+    Args:
+        layout: of the table.
+    """
+
+    def __init__(self, layout: TableLayout) -> None:
+        super().__init__(name="row_lookup")
+        categorical = len(layout.kept)
+        self._kept = tf.constant(layout.kept, tf.int32)
+        self._starts = tf.constant(layout.starts[:categorical])
+        self._bucket_starts = tf.constant(layout.starts[categorical:])
+        width = max([len(edges) for edges in layout.edges] + [1])
+        padded = [[*edges, *[np.inf] * (width - len(edges))] for edges in layout.edges]
+        self._edges = tf.constant(padded, tf.float32)
+        self._missing_buckets = tf.constant([len(edges) + 1 for edges in layout.edges], tf.int32)
+
+    def categorical(self, ids: tf.Tensor) -> tf.Tensor:
+        """Rows of vocabulary ids: int32 [batch, categorical columns] to the same."""
+        value = ids - FIRST_VALUE
+        row = tf.where((value >= 0) & (value < self._kept), value + FIRST_ROW, OTHER_ROW)
+        return tf.where(ids == MISSING, MISSING_ROW, row) + self._starts
+
+    def other(self) -> tf.Tensor:
+        """The row for values without one of their own, of each column: int32 [categorical columns]."""
+        return self._starts + OTHER_ROW
+
+    def numeric(self, dense: tf.Tensor) -> tf.Tensor:
+        """Rows of the buckets of standardised numerics: float32 [batch, numeric columns] to int32 of that shape."""
+        bucket = tf.transpose(tf.searchsorted(self._edges, tf.transpose(dense), side="right"))
+        return tf.where(tf.math.is_nan(dense), self._missing_buckets, bucket) + self._bucket_starts
+
+
+class FoldTables(tf.Module):
+    """Embedding rows and click statistics with each training row's own fold left out.
+
+    Args:
+        layout: of the embedding table.
+        counts: of the training rows that the model may see.
+        smoothing: of the click statistics; see :meth:`ClickCounts.statistics`.
+        kept_only: show the statistics of kept values only, as a student does whose table has no others.
+    """
+
+    def __init__(self, layout: TableLayout, counts: ClickCounts, smoothing: float, kept_only: bool = False) -> None:
+        super().__init__(name="fold_tables")
+        odds, count = counts.statistics(smoothing)
+        self.lookup = RowLookup(layout)
+        self._kept = tf.constant(layout.kept, tf.int32)
+        self._starts = tf.constant(counts.starts, tf.int64)
+        self._kept_only = kept_only
+        # Variables, not constants: a graph must not hold gigabytes.
+        self._log_odds = tf.Variable(odds.reshape(-1), trainable=False, name="log_odds")
+        self._log_count = tf.Variable(count.reshape(-1), trainable=False, name="log_count")
+
+    def rows(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
+        """Embedding rows; a value that only the row's own fold has counts as one without a row of its own.
+
+        Args:
+            ids: int32 [batch, categorical columns], vocabulary ids.
+            fold: int32 [batch], in [0, 10]; 10 leaves no fold out.
+
+        Returns:
+            int32 [batch, categorical columns].
+        """
+        known = tf.gather(self._log_count, self._cells(ids, fold)) > 0
+        rows = self.lookup.categorical(ids)
+        return tf.where(known | (ids == MISSING), rows, self.lookup.other())
+
+    def statistics(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
+        """Log-odds and log-count of each value: float32 [batch, 2 * categorical columns]; arguments as above."""
+        cells = self._cells(ids, fold)
+        if self._kept_only:
+            # Vocabulary id 1 has no rows, so its statistics are those of a value that nobody has seen.
+            unseen = self._cells(tf.ones_like(ids), fold)
+            cells = tf.where(ids - FIRST_VALUE < self._kept, cells, unseen)
+        odds = tf.gather(self._log_odds, cells)
+        return tf.concat([odds, tf.gather(self._log_count, cells)], axis=1)
+
+    def _cells(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
+        flat = tf.cast(ids, tf.int64) + self._starts
+        return flat * (NO_FOLD + 1) + tf.cast(fold, tf.int64)[:, tf.newaxis]

@@ -1,0 +1,168 @@
+"""The training loop: steps, evaluation several times an epoch, early stopping on validation logloss."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from features.errors import ConfigError
+from models.backend import keras, tf, tfrs
+from models.heads import click_logit
+from models.metrics import ClickMetrics
+from models.optimizers import LazyAdam
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """When to evaluate and when to stop; ``pipeline.config.TrainingConfig`` says what each is."""
+
+    batch_size: int
+    learning_rate: float
+    epochs: float
+    evaluations: int
+    patience: int
+    averaging: float
+
+
+def start(seed: int) -> None:
+    """Makes what follows depend on the seed alone: a fresh graph state, seeded dropout."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+
+
+def fit(
+    model: tfrs.Model,
+    batches: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    rows: int,
+    settings: LoopSettings,
+    progress: Callable[[float, str], None],
+) -> pd.DataFrame:
+    """Trains a model and leaves it with the weights of the best validation logloss.
+
+    Args:
+        model: has ``compute_loss``.
+        batches: endless, of the training rows.
+        validation: all validation rows once.
+        rows: training rows of an epoch.
+        settings: see :class:`LoopSettings`.
+        progress: called with the rows seen and a note.
+
+    Returns:
+        a row an evaluation: epoch, rows_seen, train_loss, valid_logloss, valid_auc, seconds.
+
+    Raises:
+        ConfigError: the loss is no longer finite.
+    """
+    model.compile(optimizer=LazyAdam(settings.learning_rate, jit_compile=False))
+    steps = math.ceil(rows / settings.batch_size)
+    interval = max(1, math.ceil(steps / settings.evaluations))
+    score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
+    stream = iter(batches)
+    score(next(iter(validation)))  # makes the variables
+    average = WeightAverage(model.trainable_variables, settings.averaging)
+    train = _compile_steps(model, stream, average)
+    history: list[dict[str, float]] = []
+    best: list[np.ndarray] = []
+    begun = time.monotonic()
+    for number in range(1, math.ceil(settings.epochs * steps / interval) + 1):
+        loss = float(train(tf.constant(interval))) / interval
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"The training loss must stay finite. Received: {loss} after {number * interval} steps; lower the "
+                "learning rate."
+            )
+        with average.applied():
+            result = evaluate(score, validation)
+            if not history or result["logloss"] < min(row["valid_logloss"] for row in history):
+                best = [variable.numpy() for variable in model.trainable_variables]
+        seen = number * interval * rows / steps
+        history.append(
+            {
+                "epoch": number * interval / steps,
+                "rows_seen": seen,
+                "train_loss": loss,
+                "valid_logloss": result["logloss"],
+                "valid_auc": result["auc"],
+                "seconds": time.monotonic() - begun,
+            }
+        )
+        progress(seen, f"valid logloss {result['logloss']:.5f}")
+        losses = [row["valid_logloss"] for row in history]
+        if len(losses) - 1 - int(np.argmin(losses)) >= settings.patience:
+            break
+    for variable, value in zip(model.trainable_variables, best, strict=True):
+        variable.assign(value)
+    return pd.DataFrame(history)
+
+
+def _compile_steps(
+    model: tfrs.Model, stream: Iterator[dict[str, tf.Tensor]], average: WeightAverage
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph that takes a number of steps and returns the sum of their losses."""
+    model.optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def train(steps: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(steps):
+            total += model.train_step(next(stream))["loss"]
+            average.update()
+        return total
+
+    compiled: Callable[[tf.Tensor], tf.Tensor] = train
+    return compiled
+
+
+class WeightAverage:
+    """Exponential moving average of weights; the average is what is evaluated and kept.
+
+    Args:
+        variables: the weights.
+        decay: of the average, a step; 0 averages nothing and costs nothing. It grows to this value over the first
+            steps, so that the initial weights are soon forgotten.
+    """
+
+    def __init__(self, variables: Sequence[tf.Variable], decay: float) -> None:
+        self._variables, self._decay = list(variables), decay
+        self._step = tf.Variable(0.0, trainable=False)
+        self._averages = [tf.Variable(variable, trainable=False) for variable in variables] if decay else []
+
+    def update(self) -> None:
+        """Adds the present weights to the average."""
+        if not self._decay:
+            return
+        self._step.assign_add(1.0)
+        rate = 1 - tf.minimum(self._decay, (1 + self._step) / (10 + self._step))
+        for average, variable in zip(self._averages, self._variables, strict=True):
+            average.assign_add(rate * (variable - average))
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Puts the average in the place of the weights while the body runs."""
+        weights = [variable.numpy() for variable in self._variables] if self._decay else []
+        for variable, average in zip(self._variables, self._averages, strict=False):
+            variable.assign(average)
+        yield
+        for variable, weight in zip(self._variables, weights, strict=False):
+            variable.assign(weight)
+
+
+def best_evaluation(history: pd.DataFrame) -> dict[str, float]:
+    """The row of the best validation logloss in what :func:`fit` returns."""
+    return dict(history.loc[int(history["valid_logloss"].to_numpy().argmin())])
+
+
+def evaluate(score: Callable[[dict[str, tf.Tensor]], tf.Tensor], batches: tf.data.Dataset) -> dict[str, float]:
+    """Metrics of a scoring function over all rows of a split."""
+    metrics = ClickMetrics.empty(groups=1)
+    for batch in batches:
+        labels = batch["label"].numpy()
+        metrics.update(labels, score(batch).numpy(), np.zeros(len(labels), np.int64))
+    return metrics.compute()

@@ -1,0 +1,314 @@
+"""The command line. Stages are imported when they are called: a finished run is left without TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from features.errors import CtrDistillError
+from features.schema import CRITEO, Schema
+from models.methods import METHODS
+from pipeline import config as settings
+
+Handler = Callable[[argparse.Namespace, list[str]], None]
+
+DEFAULT_METHODS = "hard,kd,subclass"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``ctr-distill``; exits with 2 and one line for a user's mistake."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not options.beam:
+        parser.error(f"unknown argument {rest[0]}")
+    logging.basicConfig(level=logging.ERROR)
+    try:
+        options.handler(options, rest)
+    except CtrDistillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="ctr-distill", description="Subclass distillation of click models.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_generate(commands)
+    preprocess = _add(commands, "preprocess", "raw logs to TFRecord blocks", _preprocess, beam=True)
+    _add_inputs(preprocess)
+    _add_settings(preprocess, settings.PreprocessConfig)
+    teacher = _add(commands, "train-teacher", "train the teacher", _train_teacher)
+    _add_settings(teacher, settings.TeacherConfig)
+    precompute = _add(commands, "precompute", "the teacher's logits for all rows", _precompute, beam=True)
+    distill = _add(commands, "distill", "train and export a student", _distill)
+    distill.add_argument("--method", choices=METHODS, required=True, help="what the student learns from")
+    _add_settings(distill, settings.StudentConfig)
+    evaluate = _add(commands, "evaluate", "compare the models of a run", _evaluate)
+    report = _add(commands, "report", "write the HTML page of a run", _report)
+    run = _add(commands, "run", "all of it in order, skipping what is done", _run, beam=True)
+    _add_inputs(run)
+    run.add_argument("--methods", default=DEFAULT_METHODS, help="students to train, with commas (default: %(default)s)")
+    _add_settings(run, settings.PreprocessConfig)
+    _add_settings(run, settings.TeacherConfig, "teacher")
+    _add_settings(run, settings.StudentConfig, "student")
+    for command in (preprocess, teacher, precompute, distill, evaluate, report, run):
+        _add_run(command)
+    _add_predict(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, handler: Handler, beam: bool = False) -> argparse.ArgumentParser:
+    more = " Beam's own options (--runner=..., --project=...) may follow." if beam else ""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}", allow_abbrev=False
+    )
+    command.set_defaults(handler=handler, beam=beam)
+    if beam:
+        command.add_argument("--workers", type=int, help="threads of the local runner (default: one a core)")
+    return command
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
+    command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
+    command.add_argument(
+        "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
+    )
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="GLOB",
+        help="files of the log in time order: plain or .gz",
+    )
+    command.add_argument("--schema", metavar="FILE", help="JSON schema of the log (default: Criteo's columns)")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="make a run anew that was made from other inputs or another schema",
+    )
+
+
+def _add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str = "") -> None:
+    """A flag for each setting, unset unless given, so that a file's value is not overridden by a default."""
+    title = f"settings of the {prefix}" if prefix else "settings"
+    group = command.add_argument_group(title)
+    for item in dataclasses.fields(kind):
+        name = f"{prefix}-{item.name}" if prefix else item.name
+        default = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(item.default, bool) else {}
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"{prefix or 'own'}.{item.name}",
+            metavar="VALUE",
+            help=f"{item.metadata['help']} (default: {default})".replace("%", "%%"),
+            **switch,
+        )
+
+
+def _add_generate(commands: Any) -> None:
+    command = _add(commands, "generate", "a Criteo-format log whose true click probability is known", _generate)
+    command.add_argument("--rows", type=int, required=True, help="number of lines")
+    command.add_argument("--output", required=True, metavar="FILE", help="the log; gzip if it ends with .gz")
+    command.add_argument("--seed", type=int, default=0, help="of the rows (default: %(default)s)")
+    command.add_argument(
+        "--preset",
+        default="kinds",
+        help="kinds, no-kinds or linear: what the clicks depend on (default: %(default)s)",
+    )
+
+
+def _add_predict(commands: Any) -> None:
+    command = _add(commands, "predict", "score raw logs with an exported student", _predict, beam=True)
+    command.add_argument("--model", required=True, metavar="DIR", help="RUN/students/METHOD/model")
+    command.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="logs, with or without labels")
+    command.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+
+
+def _sections(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sections of the settings file with the flags on top; ``own`` is the command's own section."""
+    sections = {name: dict(section) for name, section in settings.load(options.config).items()}
+    for name, value in vars(options).items():
+        section, dot, key = name.partition(".")
+        if dot and value is not None:
+            if section == "own":
+                section = _OWN_SECTION.get(options.handler, "preprocess")
+            if section == "student" and getattr(options, "method", None):
+                sections.setdefault("methods", {}).setdefault(options.method, {})[key] = value
+            elif section == "student":
+                # On `run` a flag counts for every student, also where the file says something for one method.
+                sections.setdefault("student", {})[key] = value
+                for method in METHODS:
+                    sections.setdefault("methods", {}).setdefault(method, {})[key] = value
+            else:
+                sections.setdefault(section, {})[key] = value
+    return sections
+
+
+def _config(options: argparse.Namespace) -> settings.Config:
+    return settings.resolve(_sections(options))
+
+
+def _schema(options: argparse.Namespace) -> Schema:
+    return Schema.load(options.schema) if options.schema else CRITEO
+
+
+def _open_run(options: argparse.Namespace, new: bool = False) -> Any:
+    from pipeline.workspace import Run, require_run
+
+    if getattr(options, "deterministic", False):
+        from models.determinism import enable
+
+        enable()
+    run = Run(options.run.rstrip("/"))
+    if not new:
+        require_run(run)
+    return run
+
+
+def _beam_options(options: argparse.Namespace, rest: list[str]) -> Any:
+    from pipeline.beam import make_options
+
+    return make_options(rest, options.workers)
+
+
+def _say(done: bool, what: str, path: str) -> None:
+    print(f"{what}: {path}" if done else f"{what}: nothing to do, {path} is finished")
+
+
+def _generate(options: argparse.Namespace, _: list[str]) -> None:
+    from pipeline.generate import generate
+    from pipeline.progress import Progress
+
+    progress = Progress("generate", options.rows, "rows")
+    made = generate(options.rows, options.output, seed=options.seed, preset=options.preset, progress=progress.update)
+    progress.close(
+        f"{made.rows:,} rows, click rate {made.click_rate:.4f}, Bayes AUC {made.bayes_auc:.4f}, "
+        f"Bayes logloss {made.bayes_logloss:.5f}"
+    )
+    print(*made.paths, sep="\n")
+
+
+def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
+    from pipeline.preprocess import preprocess
+
+    run, config = _open_run(options, new=True), _config(options)
+    with run.lock():
+        done = preprocess(
+            run,
+            options.input,
+            _schema(options),
+            config.preprocess,
+            _beam_options(options, rest),
+            options.force,
+        )
+    _say(done, "examples", run.file("examples"))
+
+
+def _train_teacher(options: argparse.Namespace, _: list[str]) -> None:
+    run, config = _open_run(options), _config(options)
+    run.manifest("examples")
+    from pipeline.train_teacher import train_teacher
+
+    with run.lock():
+        done = train_teacher(run, config.teacher)
+    _say(done, "teacher", run.file("teacher"))
+
+
+def _precompute(options: argparse.Namespace, rest: list[str]) -> None:
+    from pipeline.precompute import precompute
+
+    run = _open_run(options)
+    with run.lock():
+        done = precompute(run, _beam_options(options, rest))
+    _say(done, "targets", run.file("targets"))
+
+
+def _distill(options: argparse.Namespace, _: list[str]) -> None:
+    run, config = _open_run(options), _config(options)
+    run.manifest("examples")
+    if METHODS[options.method].needs_targets:
+        run.manifest("targets")
+    from pipeline.distill import distill
+
+    with run.lock():
+        done = distill(run, options.method, config.student_config(options.method))
+    _say(done, "student", run.file("students", options.method))
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    run = _open_run(options)
+    run.manifest("targets")
+    from pipeline.evaluate import evaluate
+
+    with run.lock():
+        evaluate(run)
+    _print_tables(run)
+
+
+def _report(options: argparse.Namespace, _: list[str]) -> None:
+    from pipeline.report import report
+
+    run = _open_run(options)
+    with run.lock():
+        print(report(run))
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> None:
+    from pipeline.run import run_all
+
+    methods = [method.strip() for method in options.methods.split(",") if method.strip()]
+    for method in methods:
+        if method not in METHODS:
+            raise settings.unknown_key(method, METHODS, "--methods")
+    run, config = _open_run(options, new=True), _config(options)
+    with run.lock():
+        done = run_all(
+            run, options.input, _schema(options), config, methods, _beam_options(options, rest), options.force
+        )
+    if not done:
+        print(f"nothing to do: {run.path} is finished")
+    _print_tables(run)
+    print(f"report: {run.file('report', 'index.html')}")
+
+
+def _print_tables(run: Any) -> None:
+    from pipeline import storage
+    from pipeline.report import terminal_tables
+
+    print(f"\n{terminal_tables(storage.read_json(run.file('report', 'metrics.json')))}\n")
+
+
+def _predict(options: argparse.Namespace, rest: list[str]) -> None:
+    from pipeline.predict import predict
+
+    done = predict(options.model, options.input, options.output, _beam_options(options, rest))
+    _say(done, "predictions", options.output)
+
+
+_OWN_SECTION: dict[Any, str] = {_train_teacher: "teacher", _distill: "student"}
+"""The section that the unprefixed flags of a command belong to; the others' is ``preprocess``."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""``evaluate``: every model of a run on validation and test rows, with paired intervals, into one JSON file."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.blocks import Block, read_blocks
+from features.errors import ArtifactError
+from features.hashing import groups
+from features.targets import TargetBlock
+from features.tfrecord import read_records
+from models.backend import tf
+from models.calibration import Calibration, fit_calibration
+from models.estimates import sigmoid, subclass_click_logits
+from models.metrics import GROUPS, ClickMetrics, paired_difference
+from models.subclasses import SubclassHealth
+from pipeline import storage
+from pipeline.keys import evaluation_key, finished_students
+from pipeline.precompute import LoadedTeacher, TeacherFiles
+from pipeline.progress import Progress
+from pipeline.train_teacher import size_of
+from pipeline.truth import Truth, read_truths
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
+
+SPLITS = ("valid", "test")
+_TIMED_ROWS = 1 << 16
+
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass
+class Evaluation:
+    """One model on one split.
+
+    Args:
+        metrics: accumulator of the rows.
+        excess: sum over the rows of KL(p*, p), in nats, where p* is known.
+    """
+
+    metrics: ClickMetrics = field(default_factory=ClickMetrics.empty)
+    excess: float = 0.0
+
+    def update(self, block: Block, logits: Logits, group: npt.NDArray[np.int64], p_star: Logits | None) -> None:
+        """Adds the rows of a block."""
+        self.metrics.update(block.labels, logits, group)
+        if p_star is not None:
+            self.excess += float(_divergence(p_star, logits).sum())
+
+
+def evaluate(run: Run) -> bool:
+    """Writes ``report/metrics.json``; returns whether there was anything to do.
+
+    Args:
+        run: the run directory; the caller holds its lock.
+    """
+    key = evaluation_key(run)
+    if run.is_done(REPORT, key):
+        return False
+    run.begin(REPORT, key)
+    progress = Progress("evaluate", None, "rows")
+    evaluator = _Evaluator(run)
+    splits = [split for split in SPLITS if sum(shard["rows"] for shard in run.shards(split))]
+    evaluations = {split: evaluator.split(split) for split in splits}
+    main = splits[-1]
+    models = {
+        model: {
+            **{split: _summary(evaluations[split][model]) for split in splits},
+            **evaluator.costs(model),
+            "calibration": evaluator.calibration(model),
+            "reliability": evaluations[main][model].metrics.reliability().to_dict("records"),
+        }
+        for model in evaluator.models
+    }
+    models["teacher"] |= evaluator.subclasses()
+    comparisons = [row for split in splits for row in _comparisons(split, evaluations[split])]
+    value = {"models": models, "comparisons": comparisons, "splits": splits}
+    storage.write_json(run.file(REPORT, "metrics.json"), value)
+    run.finish(REPORT, key, {"models": evaluator.models})
+    progress.close(f"{len(evaluator.models)} models")
+    return True
+
+
+class _Evaluator:
+    """Scores the blocks of a run with every model."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._targets = run.manifest(TARGETS)
+        self._students = {stage: _load_student(run, stage) for stage in finished_students(run)}
+        self.models = ["teacher", *self._students]
+        inputs = [item["path"] for item in run.manifest(EXAMPLES)["inputs"]]
+        self._truths = read_truths(inputs)
+        kinds = max((int(truth.kinds.max(initial=0)) + 1 for truth in (self._truths or {}).values()), default=0)
+        self._health = SubclassHealth.empty(self._targets["outputs"] // 2, kinds)
+        self._teacher_calibration = self._calibrate_teacher()
+
+    def split(self, split: str) -> dict[str, Evaluation]:
+        """All models on one split."""
+        evaluations = {model: Evaluation() for model in self.models}
+        for source, block, target in self._blocks(split):
+            group = groups(block.offsets, source, GROUPS)
+            truth: Truth | None = self._truths[source] if self._truths else None
+            p_star, kinds = truth.find(block.offsets) if truth else (None, None)
+            if split == "valid":
+                self._health.update(target.logits, block.labels, kinds)
+            teacher = self._teacher_calibration.apply(subclass_click_logits(target.logits))
+            evaluations["teacher"].update(block, teacher, group, p_star)
+            for stage, score in self._students.items():
+                evaluations[stage].update(block, score(block), group, p_star)
+        return evaluations
+
+    def _blocks(self, split: str) -> Iterator[tuple[str, Block, TargetBlock]]:
+        targets = {shard["path"]: shard for shard in self._targets["shards"]}
+        for shard in self._run.shards(split):
+            yield from read_pairs(self._run, shard, targets[shard["path"]], self._targets["teacher"])
+
+    def _calibrate_teacher(self) -> Calibration:
+        """On validation, as the students are."""
+        parts = [(subclass_click_logits(t.logits), b.labels) for _, b, t in self._blocks("valid")]
+        return fit_calibration(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def calibration(self, model: str) -> dict[str, Any]:
+        """The calibration that a model's logits have been through."""
+        if model == "teacher":
+            found = self._teacher_calibration
+            return {"scale": found.scale, "shift": found.shift, "reason": found.reason}
+        stored: dict[str, Any] = self._run.manifest(model)["calibration"]
+        return stored
+
+    def costs(self, model: str) -> dict[str, Any]:
+        """Parameters, bytes on disk, and rows scored in a second in blocks; None for a teacher that is gone."""
+        if model != "teacher":
+            parameters = self._run.manifest(model)["parameters"]
+            return {
+                "parameters": parameters,
+                "bytes": size_of(self._run.file(model, "model")),
+                "rows_per_second": self._rate(self._students[model]),
+            }
+        costs = {"parameters": self._targets["parameters"], "bytes": None, "rows_per_second": None}
+        if storage.exists(self._run.file(TEACHER, "manifest.json")):
+            manifest = self._run.manifest(TEACHER)
+            paths = tuple(self._run.file(TEACHER, model) for model in manifest["models"])
+            loaded = LoadedTeacher(TeacherFiles(paths, manifest["folds"], manifest["fingerprint"]))
+            costs["bytes"] = size_of(self._run.file(TEACHER, "model"))
+            costs["rows_per_second"] = self._rate(lambda block: loaded.score(block, training=False))
+        return costs
+
+    def _rate(self, score: Callable[[Block], Any]) -> float:
+        blocks: list[Block] = []
+        for _, block, _ in self._blocks("valid"):
+            blocks.append(block)
+            if sum(map(len, blocks)) >= _TIMED_ROWS:
+                break
+        score(blocks[0])
+        begun = time.perf_counter()
+        for block in blocks:
+            score(block)
+        return sum(map(len, blocks)) / (time.perf_counter() - begun)
+
+    def subclasses(self) -> dict[str, Any]:
+        """Health of the teacher's subclasses on validation, and agreement with the hidden kinds if known."""
+        found = {"health": self._health.health().to_dict("records")}
+        if self._truths:
+            found["agreement"] = self._health.agreement().to_dict("records")
+        return found
+
+
+def read_pairs(
+    run: Run, shard: dict[str, Any], target_shard: dict[str, Any], teacher: str
+) -> Iterator[tuple[str, Block, TargetBlock]]:
+    """The blocks of a shard with their targets, and the log that they came from.
+
+    Raises:
+        ArtifactError: the targets belong to other rows or another teacher.
+    """
+    paths = run.file(EXAMPLES, shard["path"]), run.file(TARGETS, target_shard["path"])
+    with storage.open_read(paths[0]) as examples, storage.open_read(paths[1]) as targets:
+        records = (TargetBlock.decode(record, paths[1]) for record in read_records(targets, paths[1]))
+        for block, target in itertools.zip_longest(read_blocks(examples, paths[0]), records):
+            check_pair(block, target, teacher, paths[1])
+            yield shard["source"], block, target
+
+
+def check_pair(block: Block | None, target: TargetBlock | None, teacher: str, path: str) -> None:
+    """Raises an ArtifactError unless the targets belong to the rows of the block and to the teacher."""
+    if block is None or target is None or not np.array_equal(block.offsets, target.offsets):
+        raise ArtifactError(
+            f"Targets must belong to the rows of their examples. Received: others ({path}); run precompute again."
+        )
+    if target.teacher != teacher:
+        raise ArtifactError(
+            f"Targets must come from the teacher of their manifest. Received: {target.teacher} instead of {teacher} "
+            f"({path}); run precompute again."
+        )
+
+
+def _load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
+    loaded = tf.saved_model.load(run.file(stage, run.manifest(stage)["model"]))
+    score = loaded.signatures["features"]
+
+    def logits(block: Block, keep: Any = loaded) -> Logits:
+        # `keep`: the variables of a loaded model go with the object.
+        outputs = score(ids=tf.constant(block.ids), dense=tf.constant(block.dense))
+        return outputs["logit"].numpy().astype(np.float64)
+
+    return logits
+
+
+def _divergence(p_star: Logits, logits: Logits) -> Logits:
+    """KL(p*, p) of each row in nats: what the model loses against the truth, whatever the label."""
+    p = np.clip(sigmoid(logits), 1e-12, 1 - 1e-12)
+    return p_star * np.log(p_star / p) + (1 - p_star) * np.log((1 - p_star) / (1 - p))
+
+
+def _summary(evaluation: Evaluation) -> dict[str, Any]:
+    values: dict[str, Any] = evaluation.metrics.compute()
+    values["intervals"] = {name: list(bounds) for name, bounds in evaluation.metrics.intervals().items()}
+    if evaluation.excess:
+        values["excess_over_bayes"] = evaluation.excess / values["rows"]
+    return values
+
+
+def _comparisons(split: str, evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
+    """Paired differences of every two students, the later method minus the earlier."""
+    students = [model for model in evaluations if model != "teacher"]
+    rows: list[dict[str, Any]] = []
+    for baseline, method in itertools.combinations(students, 2):
+        table = paired_difference(evaluations[method].metrics, evaluations[baseline].metrics)
+        names = {"split": split, "method": method, "baseline": baseline}
+        rows += [{**names, **{str(key): value for key, value in row.items()}} for row in table.to_dict("records")]
+    return rows

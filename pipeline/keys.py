@@ -1,0 +1,52 @@
+"""The key of each stage: a hash of its settings and of the manifests of what it reads. No TensorFlow here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.methods import METHODS
+from pipeline import storage
+from pipeline.config import Config, StudentConfig, TeacherConfig, plain
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, digest, student_stage
+
+
+def teacher_key(run: Run, config: TeacherConfig) -> str:
+    """The key of the teacher: its settings and the examples."""
+    return digest({"settings": plain(config), "examples": run.identity(EXAMPLES)})
+
+
+def targets_key(run: Run) -> str:
+    """The key of the targets: the examples and the teacher."""
+    return digest({"examples": run.identity(EXAMPLES), "teacher": run.identity(TEACHER)})
+
+
+def student_key(run: Run, method: str, config: StudentConfig) -> str:
+    """The key of a student: settings, examples, and the targets if the method needs them."""
+    targets = run.identity(TARGETS) if METHODS[method].needs_targets else None
+    return digest({"settings": plain(config), "examples": run.identity(EXAMPLES), "targets": targets})
+
+
+def finished_students(run: Run) -> list[str]:
+    """Stages of the students that are there, in the order of the methods."""
+    stages = [student_stage(method) for method in METHODS]
+    return [stage for stage in stages if storage.exists(run.file(stage, "manifest.json"))]
+
+
+def evaluation_key(run: Run) -> str:
+    """The key of the evaluation: everything that it reads."""
+    stages = [EXAMPLES, TARGETS, *finished_students(run)]
+    return digest({stage: run.identity(stage) for stage in stages})
+
+
+def is_complete(run: Run, config: Config, methods: Sequence[str]) -> bool:
+    """Whether every stage after the examples is finished with these settings, and the page is there."""
+    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods), REPORT]
+    if not all(storage.exists(run.file(stage, "manifest.json")) for stage in stages):
+        return False
+    keys = [
+        (TEACHER, teacher_key(run, config.teacher)),
+        (TARGETS, targets_key(run)),
+        *((student_stage(m), student_key(run, m, config.student_config(m))) for m in methods),
+        (REPORT, evaluation_key(run)),
+    ]
+    return all(run.is_done(stage, key) for stage, key in keys) and storage.exists(run.file(REPORT, "index.html"))

@@ -1,0 +1,237 @@
+"""``predict``: scores raw logs with an exported student, to parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+
+from features.blocks import BLOCK_ROWS
+from features.errors import ArtifactError, ConfigError, DataError
+from features.lines import Chunk
+from features.parsing import ParsedRows, parse_chunk
+from features.rejects import write_rejects
+from features.schema import Schema
+from features.strict import detect_label
+from pipeline import storage
+from pipeline.beam import run_pipeline
+from pipeline.plan import Shard, Task, stream_size
+from pipeline.preprocess import check_lines, chunks_by_shard, count_lines, header_lines
+from pipeline.progress import Progress, amount, watched
+from pipeline.workspace import digest
+
+_SHARD_BYTES = 64 << 20
+_MANIFEST = "manifest.json"
+_STARTED = ".started.json"
+_WORK = ".work"
+
+
+class LoadedStudent:
+    """An exported student in memory, with the features it was trained on.
+
+    Args:
+        model: folder of the SavedModel.
+    """
+
+    def __init__(self, model: str) -> None:
+        # Imported here, so that the launcher needs no TensorFlow.
+        from models.backend import tf
+        from models.serving import FEATURES_FILE, VOCABULARY_FILE, read_features
+
+        files = [storage.join(model, name) for name in (FEATURES_FILE, VOCABULARY_FILE)]
+        contents = []
+        for name in files:
+            with storage.open_read(name) as file:
+                contents.append(file.read())
+        features = read_features(*contents)
+        self.schema = features.schema
+        self._transform = features.transform()
+        self._tf = tf
+        self._model = tf.saved_model.load(model)
+        self._score = self._model.signatures["features"]
+
+    def score(self, parts: Sequence[ParsedRows]) -> np.ndarray:
+        """Click probabilities of parsed rows: float32 [n]."""
+        ids, dense = self._transform.ids(parts), self._transform.dense(parts)
+        scores = [np.empty(0, np.float32)]
+        for start in range(0, len(ids), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            outputs = self._score(ids=self._tf.constant(ids[rows]), dense=self._tf.constant(dense[rows]))
+            scores.append(outputs["p_click"].numpy())
+        return np.concatenate(scores)
+
+
+class PredictTask(beam.DoFn):
+    """Scores the shards of a task; yields an entry for each.
+
+    Args:
+        model: folder of the SavedModel.
+        output: folder of the results.
+    """
+
+    def __init__(self, *, model: str, output: str) -> None:
+        self._model, self._output = model, output
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        """Loads the student, once a process."""
+        self._student = self._shared.acquire(partial(LoadedStudent, self._model), self._model)
+
+    def process(self, element: tuple[Task, bool]) -> Iterator[dict[str, Any]]:
+        """Scores one task, given with whether its file has a label column; finished shards are left as they are."""
+        task, labelled = element
+        missing = [shard for shard in task.shards if not storage.exists(record_path(self._output, shard))]
+        with storage.open_log(task.file) as stream:
+            for shard, chunks in chunks_by_shard(stream, missing):
+                self._write(task, shard, chunks, labelled)
+        for shard in task.shards:
+            yield storage.read_json(record_path(self._output, shard))
+
+    def _write(self, task: Task, shard: Shard, chunks: list[Chunk], labelled: bool) -> None:
+        schema = self._student.schema
+        parts = [parse_chunk(chunk, schema, labelled) for chunk in chunks]
+        rejects = [reject for part in parts for reject in part.rejects]
+        table = _table(task.file.path, schema, parts, self._student.score(parts))
+        name = f"part-{shard.index:05d}"
+        record = {
+            "path": f"{name}.parquet",
+            "rows": len(table),
+            "rejects": len(rejects),
+            "source": task.file.path,
+            "start": shard.start,
+            "end": shard.end,
+        }
+        check_lines(record, sum(map(count_lines, chunks)) - header_lines(chunks, schema))
+        with storage.publish(storage.join(self._output, f"{name}.parquet")) as writer:
+            pq.write_table(table, pa.PythonFile(writer, "w"))
+        if rejects:
+            with storage.publish(storage.join(self._output, "rejected", f"{name}.jsonl")) as writer:
+                write_rejects(writer, task.file.path, rejects)
+        storage.write_json(record_path(self._output, shard), record)
+
+
+def _table(source: str, schema: Schema, parts: list[ParsedRows], p_click: np.ndarray) -> pa.Table:
+    """A row a scored line: source, offset, label (null without a label column), keys, p_click."""
+    offsets = np.concatenate([part.offsets for part in parts] or [np.empty(0, np.int64)])
+    labels = [part.labels for part in parts if part.labels is not None]
+    rows = len(offsets)
+    one_source = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([source]))
+    columns = {
+        "source": one_source,
+        "offset": pa.array(offsets),
+        "label": pa.array(np.concatenate(labels)) if labels else pa.nulls(rows, pa.uint8()),
+    }
+    for index, name in enumerate(schema.keys):
+        keys = pa.chunked_array([part.keys[index] for part in parts], pa.binary())
+        columns[name] = keys.cast(pa.string())
+    return pa.table({**columns, "p_click": pa.array(p_click)})
+
+
+def record_path(output: str, shard: Shard) -> str:
+    """File that says that a shard is finished."""
+    return storage.join(output, _WORK, f"{shard.index:05d}.json")
+
+
+def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOptions) -> bool:
+    """Scores logs; returns whether there was anything to do.
+
+    Args:
+        model: folder of a SavedModel, or the folder above its version ``1``.
+        inputs: paths and globs of the logs, with or without the label column.
+        output: a new or empty folder, or that of an unfinished call with the same arguments.
+        options: of Beam.
+
+    Raises:
+        ArtifactError: there is no exported student.
+        ConfigError: the output holds something else.
+        DataError: no input, or a first line with the wrong number of fields.
+    """
+    model = _find_model(model)
+    files = storage.find_inputs(inputs)
+    versions = [[file.path, file.size, file.version] for file in files]
+    features = storage.read_json(storage.join(model, "assets.extra/features.json"))
+    key = digest({"model": _fingerprint(model), "features": features, "inputs": versions})
+    if not _begin(output, key):
+        return False
+    schema = Schema.from_json(features["schema"], model)
+    elements = _tasks(files, schema)
+    shards = [shard for task, _ in elements for shard in task.shards]
+    total = sum(shard.end - shard.start for shard in shards)
+    pipeline = beam.Pipeline(options=options)
+    score = PredictTask(model=model, output=output)
+    _ = pipeline | "Tasks" >> beam.Create(elements) | "Spread" >> beam.Reshuffle() | "Score" >> beam.ParDo(score)
+    progress = Progress("predict", total / 1e6, "MB")
+    done = storage.join(output, _WORK)
+    with watched(progress, lambda: total / 1e6 * storage.count_files(done, ".json") / len(shards)):
+        run_pipeline(pipeline)
+    parts = [storage.read_json(record_path(output, shard)) for shard in shards]
+    rows, rejects = (sum(part[name] for part in parts) for name in ("rows", "rejects"))
+    progress.close(f"{amount(rows)} rows, {rejects} rejects")
+    storage.remove(done)
+    storage.write_json(storage.join(output, _MANIFEST), {"key": key, "rows": rows, "rejects": rejects, "parts": parts})
+    storage.remove(storage.join(output, _STARTED))
+    return True
+
+
+def _find_model(path: str) -> str:
+    for candidate in (path.rstrip("/"), storage.join(path, "1")):
+        if storage.exists(storage.join(candidate, "saved_model.pb")):
+            return candidate
+    raise ArtifactError(f"--model must be the folder of an exported student. Received: {path} (no saved_model.pb).")
+
+
+def _fingerprint(model: str) -> str:
+    """A hash of the model's graph and, through their checksums, of its variables."""
+    whole = hashlib.sha256()
+    for name in ("saved_model.pb", "variables/variables.index"):
+        with storage.open_read(storage.join(model, name)) as file:
+            whole.update(file.read())
+    return whole.hexdigest()[:16]
+
+
+def _begin(output: str, key: str) -> bool:
+    """Makes the output folder ready; False if the same call has finished."""
+    for name, finished in ((_MANIFEST, True), (_STARTED, False)):
+        path = storage.join(output, name)
+        if storage.exists(path):
+            if storage.read_json(path)["key"] != key:
+                raise ConfigError(
+                    f"--output must be new or empty. Received: {output} (holds other predictions; use another folder)."
+                )
+            return not finished
+    if os.path.isdir(output) and os.listdir(output):
+        raise ConfigError(f"--output must be new or empty. Received: {output} (holds other files).")
+    storage.write_json(storage.join(output, _STARTED), {"key": key})
+    return True
+
+
+def _tasks(files: Sequence[storage.InputFile], schema: Schema) -> list[tuple[Task, bool]]:
+    elements: list[tuple[Task, bool]] = []
+    index = 0
+    for file in files:
+        size = stream_size(file)
+        if not size:
+            continue
+        with storage.open_log(file) as stream:
+            labelled = detect_label(stream.readline(1 << 20).rstrip(b"\r\n"), schema)
+        pieces = math.ceil(size / _SHARD_BYTES)
+        bounds = [size * piece // pieces for piece in range(pieces + 1)]
+        shards = [Shard("part", index + i, bounds[i], bounds[i + 1]) for i in range(pieces)]
+        index += pieces
+        if file.compressed:
+            elements.append((Task(file, tuple(shards)), labelled))
+        else:
+            elements += [(Task(file, (shard,)), labelled) for shard in shards]
+    if not elements:
+        raise DataError(f"The input must hold rows. Received: only empty files ({files[0].path}, ...).")
+    return elements

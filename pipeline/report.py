@@ -1,0 +1,170 @@
+"""``report``: what ``evaluate`` found, as one HTML page and as tables for the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from pipeline import storage
+from pipeline.report_data import ReportData
+from pipeline.report_page import render
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
+
+METRICS = ("logloss", "auc", "ne", "pcoc", "ece", "brier")
+_SPLIT_NAMES = {"valid": "validation", "test": "test"}
+
+
+def report(run: Run) -> str:
+    """Writes ``report/index.html``; returns its path."""
+    data = report_data(run)
+    path = run.file(REPORT, "index.html")
+    storage.write_bytes(path, render(data).encode())
+    return path
+
+
+def report_data(run: Run) -> ReportData:
+    """What the page shows, from the files of the run alone."""
+    run.manifest(REPORT)
+    found = storage.read_json(run.file(REPORT, "metrics.json"))
+    models, splits = found["models"], found["splits"]
+    teacher = models["teacher"]
+    return ReportData(
+        title="Click model distillation",
+        summary=summary(found),
+        metrics=metric_table(found),
+        costs=_rows(models, lambda m: {k: m[k] for k in ("parameters", "bytes", "rows_per_second")}),
+        calibration=_rows(models, lambda m: m["calibration"]),
+        differences=pd.DataFrame(found["comparisons"]),
+        histories=_histories(run, models),
+        reliability={name: pd.DataFrame(model["reliability"]) for name, model in models.items()},
+        health=pd.DataFrame(teacher["health"]),
+        agreement=pd.DataFrame(teacher.get("agreement", [])),
+        bayes=_bayes(models, splits),
+        provenance=_provenance(run),
+        notes=_notes(splits),
+    )
+
+
+def metric_table(found: dict[str, Any]) -> pd.DataFrame:
+    """A row a (model, split): value, low and high of each metric."""
+    rows = []
+    for name, model in found["models"].items():
+        for split in found["splits"]:
+            values = model[split]
+            row = {"model": name, "split": split, "rows": values["rows"]}
+            for metric in METRICS:
+                low, high = values["intervals"][metric]
+                row |= {metric: values[metric], f"{metric}_low": low, f"{metric}_high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def terminal_tables(found: dict[str, Any]) -> str:
+    """The comparison as text: the models, and the paired differences of the logloss with their intervals."""
+    split = found["splits"][-1]
+    models = metric_table(found).query("split == @split").set_index("model")[list(METRICS)]
+    models["parameters"] = [model["parameters"] for model in found["models"].values()]
+    parts = [f"{_SPLIT_NAMES[split]} rows: {next(iter(found['models'].values()))[split]['rows']:,}"]
+    decimals = {metric: f"{{:.{4 if metric in ('ne', 'pcoc') else 5}f}}".format for metric in METRICS}
+    parts.append(models.rename_axis(None).to_string(formatters={**decimals, "parameters": "{:,}".format}))
+    lines = [
+        f"  {_pair(row)}: {row['difference']:+.5f}  [{row['low']:+.5f}, {row['high']:+.5f}]"
+        for row in found["comparisons"]
+        if row["split"] == split and row["metric"] == "logloss"
+    ]
+    if lines:
+        parts.append("\n".join(["paired differences of the logloss, 95 % intervals (negative: better)", *lines]))
+    parts.append(summary(found))
+    return "\n\n".join(parts)
+
+
+def summary(found: dict[str, Any]) -> str:
+    """Which student to use, chosen on validation, and what it gains."""
+    models, split = found["models"], found["splits"][-1]
+    students = [name for name in models if name != "teacher"]
+    if not students:
+        return (
+            f"No student yet. The teacher's {_SPLIT_NAMES[split]} logloss is {models['teacher'][split]['logloss']:.5f}."
+        )
+    best = min(students, key=lambda name: models[name]["valid"]["logloss"])
+    text = f"Best student by validation logloss: {best}, {_SPLIT_NAMES[split]} logloss {models[best][split]['logloss']:.5f}"
+    for row in found["comparisons"]:
+        if (row["split"], row["method"], row["baseline"], row["metric"]) == (
+            split,
+            best,
+            "students/hard",
+            "logloss",
+        ):
+            verdict = "clear" if row["high"] < 0 or row["low"] > 0 else "not clear of zero"
+            text += (
+                f", {-row['difference']:.5f} below the student trained on labels alone "
+                f"(95 % interval {-row['high']:.5f} to {-row['low']:.5f}: {verdict})"
+            )
+    return text + "."
+
+
+def _pair(row: dict[str, Any]) -> str:
+    method, baseline = (row[name].removeprefix("students/") for name in ("method", "baseline"))
+    return f"{method} - {baseline}"
+
+
+def _rows(models: dict[str, Any], columns: Any) -> pd.DataFrame:
+    return pd.DataFrame([{"model": name, **columns(model)} for name, model in models.items()])
+
+
+def _histories(run: Run, models: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    histories = {}
+    for name in models:
+        path = run.file(TEACHER if name == "teacher" else name, "history.csv")
+        if storage.exists(path):
+            with storage.open_read(path) as file:
+                histories[name] = pd.read_csv(io.BytesIO(file.read()))
+    return histories
+
+
+def _bayes(models: dict[str, Any], splits: list[str]) -> pd.DataFrame:
+    """On generated logs: the excess over the Bayes logloss, and its share of the way from `hard` to the teacher."""
+    rows = []
+    for split in splits:
+        excess = {name: model[split].get("excess_over_bayes") for name, model in models.items()}
+        hard, teacher = excess.get("students/hard"), excess["teacher"]
+        for name, value in excess.items():
+            if value is not None:
+                share = (hard - value) / (hard - teacher) if hard and hard != teacher else None
+                rows.append({"model": name, "split": split, "excess": value, "gap_share": share})
+    return pd.DataFrame(rows)
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    spec, examples, targets = run.spec(), run.manifest(EXAMPLES), run.manifest(TARGETS)
+    rows = ", ".join(f"{split} {count:,}" for split, count in spec.rows.items())
+    settings = ", ".join(f"{name} {value}" for name, value in examples["settings"].items())
+    config = run.file("config.yaml")
+    versions = yaml.safe_load(storage.read_text(config))["packages"] if storage.exists(config) else {}
+    return [
+        ("Inputs", ", ".join(item["path"] for item in examples["inputs"])),
+        ("Rows", rows),
+        ("Click rate of the training rows", f"{spec.base_rate:.4f}"),
+        ("Rejects", f"{spec.rejects:,} of {spec.lines:,} lines"),
+        ("Preprocessing", settings),
+        ("Examples", run.identity(EXAMPLES)),
+        ("Teacher", targets["teacher"]),
+        ("Targets", run.identity(TARGETS)),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+
+
+def _notes(splits: list[str]) -> list[str]:
+    notes = [
+        "Intervals are conditional on the one training of each model: they cover the choice of rows, not of seeds.",
+        "Probabilities are calibrated on the validation rows, so validation figures are slightly favourable.",
+    ]
+    if "test" not in splits:
+        notes.insert(
+            0,
+            "There are no test rows in this run: all figures are from validation rows, on which training stopped.",
+        )
+    return notes

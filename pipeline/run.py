@@ -1,0 +1,96 @@
+"""``run``: every stage in order, skipping what is done."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+
+import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from features.errors import ConfigError
+from features.schema import Schema
+from pipeline import storage
+from pipeline.config import Config
+from pipeline.keys import is_complete
+from pipeline.precompute import precompute
+from pipeline.preprocess import preprocess
+from pipeline.report import report
+from pipeline.workspace import Run
+
+PACKAGES = (
+    "ctr-distill",
+    "apache-beam",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-recommenders",
+)
+
+
+def require_tensorflow() -> None:
+    """Raises a ConfigError where the ``train`` extra is not installed, before hours of preprocessing."""
+    for package in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"Training must have the train extra: pip install 'ctr-distill[train]'. Received: no {package}."
+            )
+
+
+def run_all(
+    run: Run,
+    inputs: Sequence[str],
+    schema: Schema,
+    config: Config,
+    methods: Sequence[str],
+    options: PipelineOptions,
+    force: bool = False,
+) -> bool:
+    """Runs preprocess, train-teacher, precompute, distill, evaluate and report.
+
+    Args:
+        run: the run directory; the caller holds its lock.
+        inputs: paths and globs of the log, in time order.
+        schema: of the log.
+        config: settings of all stages.
+        methods: students to train, in this order.
+        options: of Beam.
+        force: see :func:`pipeline.preprocess.preprocess`.
+
+    Returns:
+        whether there was anything to do.
+    """
+    require_tensorflow()
+    changed = preprocess(run, inputs, schema, config.preprocess, options, force)
+    write_provenance(run, config)
+    if not changed and is_complete(run, config, methods):
+        return False
+    # TensorFlow takes seconds to import; a finished run is left before this.
+    from pipeline.distill import distill
+    from pipeline.evaluate import evaluate
+    from pipeline.train_teacher import train_teacher
+
+    train_teacher(run, config.teacher)
+    precompute(run, options)
+    for method in methods:
+        distill(run, method, config.student_config(method))
+    evaluate(run)
+    report(run)
+    return True
+
+
+def write_provenance(run: Run, config: Config) -> None:
+    """Writes the resolved settings and the versions of the packages, unless they stand there already."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    text = yaml.safe_dump({**config.to_json(), "packages": versions}, sort_keys=False)
+    path = run.file("config.yaml")
+    if not storage.exists(path) or storage.read_text(path) != text:
+        storage.write_bytes(path, text.encode())

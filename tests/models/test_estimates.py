@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from models.estimates import divide, draw_groups, equal_mass_bins, percentile_interval, roc_area, sigmoid
+
+
+def test_sigmoid_neither_overflows_nor_loses_small_values() -> None:
+    np.testing.assert_allclose(sigmoid(np.array([-800.0, -40.0, 0.0, 800.0])), [0, math.exp(-40), 0.5, 1], rtol=1e-12)
+
+
+def test_divide_is_nan_where_the_denominator_is_not_positive() -> None:
+    np.testing.assert_array_equal(divide([1.0, 1.0, 1.0], [2.0, 0.0, -1.0]), [0.5, math.nan, math.nan])
+
+
+def test_roc_area_counts_pairs() -> None:
+    # Bins hold (clicks, others): (0, 2), (1, 1), (1, 0): of 6 pairs 5 are in order and 1 is tied.
+    assert roc_area(np.array([2.0, 2.0, 1.0]), np.array([0.0, 1.0, 1.0])) == pytest.approx(5.5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bins", "expected"),
+    [
+        ([1, 1, 1, 1], 2, [0, 0, 1, 1]),
+        ([4, 0, 0], 2, [1, 1, 1]),
+        ([3, 1, 1, 1], 2, [0, 1, 1, 1]),
+        ([0, 0], 3, [0, 0]),
+    ],
+)
+def test_equal_mass_bins(weight: list[float], bins: int, expected: list[int]) -> None:
+    assert equal_mass_bins(np.array(weight, float), bins).tolist() == expected
+
+
+def test_draws_keep_the_number_of_groups_and_are_seeded() -> None:
+    draws = draw_groups(7, 100, 3)
+    assert draws.shape == (100, 7)
+    assert (draws.sum(axis=1) == 7).all()
+    assert draws.mean(axis=0) == pytest.approx(np.ones(7), abs=0.4)
+    assert (draws != draw_groups(7, 100, 4)).any()
+
+
+def test_percentile_interval_ignores_nan() -> None:
+    assert percentile_interval(np.r_[np.arange(101.0), math.nan], 0.9) == pytest.approx((5, 95))
+    assert all(map(math.isnan, percentile_interval(np.array([math.nan]), 0.9)))
