@@ -13,6 +13,8 @@ from features.errors import ArtifactError
 # Field numbers and wire types: every field on the path is "field 1 or 2, length-delimited".
 _FIELD_1 = 0x0A
 _FIELD_2 = 0x12
+# A message has less than 2 GiB, so a length has at most five bytes of seven bits.
+_MAX_SHIFT = 28
 
 
 def _varint(value: int) -> bytes:
@@ -38,43 +40,63 @@ def encode_example(features: Mapping[str, bytes]) -> bytes:
 
 
 def decode_example(data: bytes, where: str = "record") -> dict[str, bytes]:
-    """Reads what :func:`encode_example` wrote.
+    """Reads what :func:`encode_example` wrote, the features in any order.
 
     Raises:
         ArtifactError: the bytes are not such a message.
     """
     try:
-        features, end = _read_field(data, 0, _FIELD_1)
-        if end != len(data):
-            raise ValueError("bytes after the message")
         found: dict[str, bytes] = {}
+        (features,) = _fields(memoryview(data), _FIELD_1)
         position = 0
         while position < len(features):
             entry, position = _read_field(features, position, _FIELD_1)
-            name, after_name = _read_field(entry, 0, _FIELD_1)
-            feature, _ = _read_field(entry, after_name, _FIELD_2)
-            bytes_list, _ = _read_field(feature, 0, _FIELD_1)
-            value, _ = _read_field(bytes_list, 0, _FIELD_1)
-            found[name.decode()] = value
+            name, feature = _fields(entry, _FIELD_1, _FIELD_2)
+            (bytes_list,) = _fields(feature, _FIELD_1)
+            (value,) = _fields(bytes_list, _FIELD_1)
+            key = bytes(name).decode()
+            if key in found:
+                raise ValueError(f"feature {key!r} twice")
+            found[key] = bytes(value)
         return found
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise ArtifactError(
             f"A record must be a tf.train.Example of byte features. Received: {error} ({where})."
         ) from error
 
 
-def _read_field(data: bytes, position: int, tag: int) -> tuple[bytes, int]:
-    if data[position] != tag:
-        raise ValueError(f"tag {data[position]} where {tag} is due")
-    length = shift = 0
-    position += 1
-    while True:
-        byte = data[position]
+def _fields(message: memoryview, *tags: int) -> list[memoryview]:
+    """The values of a message that has these fields and no others, in this order."""
+    values, position = [], 0
+    for tag in tags:
+        value, position = _read_field(message, position, tag)
+        values.append(value)
+    if position != len(message):
+        raise ValueError("bytes after the last field of a message")
+    return values
+
+
+def _read_field(data: memoryview, position: int, tag: int) -> tuple[memoryview, int]:
+    """The value of the field that begins at ``position``, and where the next one begins."""
+    found = _byte(data, position)
+    if found != tag:
+        raise ValueError(f"tag {found} where {tag} is due")
+    length = 0
+    for shift in range(0, _MAX_SHIFT + 1, 7):
         position += 1
+        byte = _byte(data, position)
         length |= (byte & 0x7F) << shift
         if byte < 0x80:
             break
-        shift += 7
+    else:
+        raise ValueError("a length of more than five bytes")
+    position += 1
     if position + length > len(data):
         raise ValueError("a field is longer than its message")
     return data[position : position + length], position + length
+
+
+def _byte(data: memoryview, position: int) -> int:
+    if position >= len(data):
+        raise ValueError("a message that ends within a field")
+    return data[position]

@@ -132,8 +132,9 @@ class NumericStatistics:
         count = int(self.cells[index].sum())
         mean = self.sums[index] / _FIXED_POINT / count if count else 0.0
         variance = self.squares[index] / _FIXED_POINT / count - mean * mean if count else 0.0
-        # Below this the column is constant and the rest is rounding.
-        std = math.sqrt(variance) if variance > 1e-8 else 1.0
+        # Below this the column is constant and the rest is rounding, which grows with the mean: of 2^-33 a row in the
+        # sums, 2 |mean| 2^-33 is left in the variance.
+        std = math.sqrt(variance) if variance > 1e-8 * max(1.0, abs(mean)) else 1.0
         return NumericColumn(name, mean, std, self.rows - count, _edges(self.cells[index]))
 
 

@@ -126,13 +126,14 @@ class Schema:
                 "A schema must have 'columns' and may have 'delimiter' and 'header'. "
                 f"Received: {sorted(value)} ({where})."
             )
-        try:
-            columns = tuple(Column(str(item["name"]), str(item["kind"])) for item in value["columns"])
-        except (TypeError, KeyError) as error:
+        delimiter, header = value.get("delimiter", "\t"), value.get("header", False)
+        if not isinstance(delimiter, str) or not isinstance(header, bool):
             raise ConfigError(
-                f"Each column must be an object with 'name' and 'kind'. Received: {value['columns']!r} ({where})."
-            ) from error
-        return cls(columns, value.get("delimiter", "\t"), bool(value.get("header", False)))
+                "A schema's 'delimiter' must be a string and its 'header' true or false. "
+                f"Received: {delimiter!r}, {header!r} ({where})."
+            )
+        items = value["columns"] if isinstance(value["columns"], list) else [value["columns"]]
+        return cls(tuple(_column(item, where) for item in items), delimiter, header)
 
     @classmethod
     def load(cls, path: str) -> Schema:
@@ -145,6 +146,13 @@ class Schema:
         if not isinstance(value, dict):
             raise ConfigError(f"A schema must be a JSON object. Received: {type(value).__name__} ({path}).")
         return cls.from_json(value, path)
+
+
+def _column(item: Any, where: str) -> Column:
+    valid = isinstance(item, dict) and set(item) == {"name", "kind"}
+    if not valid or not all(isinstance(text, str) for text in item.values()):
+        raise ConfigError(f"Each column must be an object with texts 'name' and 'kind'. Received: {item!r} ({where}).")
+    return Column(**item)
 
 
 CRITEO = Schema(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from features.errors import ArtifactError
 from features.numeric import NumericColumn
 from features.schema import Schema
 
@@ -62,17 +63,26 @@ class ExamplesSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ExamplesSpec:
-        """Reads what :meth:`to_json` wrote."""
-        schema = Schema.from_json(value["schema"], "spec.json")
-        return cls(
-            schema,
-            tuple(NumericColumn.from_json(column) for column in value["numeric"]),
-            tuple(value["vocabulary_ids"][name] for name in schema.categorical),
-            value["rows"],
-            value["clicks"],
-            tuple(value["fold_rows"]),
-            tuple(value["fold_clicks"]),
-            value["lines"],
-            value["rejects"],
-            value["seed"],
-        )
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            ArtifactError: a field is missing or unlike what is written.
+        """
+        try:
+            schema = Schema.from_json(value["schema"], "spec.json")
+            return cls(
+                schema,
+                tuple(NumericColumn.from_json(column) for column in value["numeric"]),
+                tuple(value["vocabulary_ids"][name] for name in schema.categorical),
+                value["rows"],
+                value["clicks"],
+                tuple(value["fold_rows"]),
+                tuple(value["fold_clicks"]),
+                value["lines"],
+                value["rejects"],
+                value["seed"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"The spec of the examples must be what preprocess wrote. Received: {error!r} (spec.json)."
+            ) from error

@@ -15,6 +15,8 @@ from features.errors import ArtifactError
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
+# No serialised proto is longer; a longer record must not be asked for as one piece of memory.
+_MAX_LENGTH = (1 << 31) - 1
 
 
 class Writable(Protocol):
@@ -54,12 +56,14 @@ def read_records(stream: BinaryIO, name: str) -> Iterator[bytes]:
         length, length_crc = _HEADER.unpack(header)
         if masked_crc(header[:8]) != length_crc:
             raise _damaged(name, "the checksum of a length is wrong")
-        data = stream.read(length + _CRC.size)
-        if len(data) < length + _CRC.size:
+        if length > _MAX_LENGTH:
+            raise _damaged(name, f"a record of {length} bytes")
+        data, data_crc = stream.read(length), stream.read(_CRC.size)
+        if len(data) < length or len(data_crc) < _CRC.size:
             raise _damaged(name, "it ends within a record")
-        if masked_crc(data[:-4]) != _CRC.unpack(data[-4:])[0]:
+        if masked_crc(data) != _CRC.unpack(data_crc)[0]:
             raise _damaged(name, "the checksum of a record is wrong")
-        yield data[:-4]
+        yield data
 
 
 def _damaged(name: str, what: str) -> ArtifactError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from features.blocks import Block
 from features.hashing import folds, row_order
 from features.numeric import NumericColumn, standardise
 from features.parsing import ParsedRows
-from features.vocabulary import lookup
+from features.vocabulary import ValueIndex
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,13 @@ class Transform:
         """Vocabulary ids of all rows: int32 [n, categorical columns]."""
         rows = sum(len(part.offsets) for part in parts)
         ids = np.empty((rows, len(self.vocabularies)), np.int32)
-        for index, vocabulary in enumerate(self.vocabularies):
-            ids[:, index] = _column_ids([part.categorical[index] for part in parts], vocabulary)
+        for column, index in enumerate(self._indices):
+            ids[:, column] = _column_ids([part.categorical[column] for part in parts], index)
         return ids
+
+    @cached_property
+    def _indices(self) -> list[ValueIndex]:
+        return [ValueIndex(vocabulary) for vocabulary in self.vocabularies]
 
     def block(self, parts: Sequence[ParsedRows], source: str, seed: int) -> Block:
         """All labelled rows of a shard in the order of the seed."""
@@ -58,10 +63,10 @@ class Transform:
         return block.take(row_order(offsets, source, seed))
 
 
-def _column_ids(chunks: list[pa.DictionaryArray], vocabulary: pa.BinaryArray) -> npt.NDArray[np.int32]:
+def _column_ids(chunks: list[pa.DictionaryArray], index: ValueIndex) -> npt.NDArray[np.int32]:
     """Looks up only the distinct values of the rows."""
     if not chunks:
         return np.empty(0, np.int32)
     unified = pa.chunked_array(chunks).unify_dictionaries()
-    ids = lookup(unified.chunk(unified.num_chunks - 1).dictionary, vocabulary)
+    ids = index.find(unified.chunk(unified.num_chunks - 1).dictionary)
     return np.concatenate([ids[chunk.indices.to_numpy()] for chunk in unified.chunks])

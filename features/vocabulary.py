@@ -59,6 +59,62 @@ def count_values(
     )
 
 
+class ValueIndex:
+    """Finds the vocabulary ids of values; made once, asked for every shard.
+
+    Values of at most eight bytes are found by a binary search among sorted numbers. Arrow finds the longer ones, but
+    it makes a new hash table of the whole vocabulary at each call.
+
+    Args:
+        vocabulary: binary [size], the values with ids 2, 3, ...
+    """
+
+    def __init__(self, vocabulary: pa.BinaryArray) -> None:
+        words, short, _ = _words(vocabulary)
+        places = np.flatnonzero(short)
+        order = np.argsort(words[places])
+        self._words, self._ids = words[places][order], (places[order] + FIRST_VALUE).astype(np.int32)
+        self._long_ids = (np.flatnonzero(~short) + FIRST_VALUE).astype(np.int32)
+        self._long = vocabulary.take(pa.array(self._long_ids - FIRST_VALUE))
+
+    def find(self, values: pa.BinaryArray) -> npt.NDArray[np.int32]:
+        """Ids of values (binary [n], b"" = missing): int32 [n]."""
+        words, short, empty = _words(values)
+        ids = np.full(len(values), UNSEEN, np.int32)
+        ids[empty] = MISSING
+        if len(self._words):
+            places = np.minimum(np.searchsorted(self._words, words), len(self._words) - 1)
+            hits = short & (self._words[places] == words)
+            ids[hits] = self._ids[places[hits]]
+        rest = np.flatnonzero(~short & ~empty)
+        if len(self._long) and len(rest):
+            found = pc.fill_null(pc.index_in(values.take(pa.array(rest)), value_set=self._long), -1).to_numpy()
+            ids[rest[found >= 0]] = self._long_ids[found[found >= 0]]
+        return ids
+
+
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+
+
+def _words(values: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """The first eight bytes of each value as a little-endian number, filled up with zeros.
+
+    Returns:
+        the numbers, uint64 [n]; which of them stand for one value only, bool [n]: those of 1 to 8 bytes that do not
+        end with a zero byte; which values are empty, bool [n].
+    """
+    lengths = pc.binary_length(values).to_numpy()
+    _, offsets, data = values.buffers()
+    if not len(lengths) or data is None:
+        return np.zeros(len(lengths), np.uint64), np.zeros(len(lengths), bool), lengths == 0
+    starts = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(lengths)]
+    padded = np.frombuffer(bytes(data) + bytes(8), np.uint8)
+    windows = np.ndarray(len(padded) - 7, "<u8", padded, strides=(1,))
+    words = windows[starts] & _MASKS[np.minimum(lengths, 8)]
+    short = (lengths >= 1) & (lengths <= 8) & (words > _MASKS[np.clip(lengths - 1, 0, 8)])
+    return words, short, lengths == 0
+
+
 def lookup(values: pa.BinaryArray, vocabulary: pa.BinaryArray) -> npt.NDArray[np.int32]:
     """Vocabulary ids of values.
 
@@ -69,10 +125,7 @@ def lookup(values: pa.BinaryArray, vocabulary: pa.BinaryArray) -> npt.NDArray[np
     Returns:
         int32 [n].
     """
-    found = pc.fill_null(pc.index_in(values, value_set=vocabulary), UNSEEN - FIRST_VALUE)
-    ids = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(FIRST_VALUE)
-    ids[pc.equal(values, b"").to_numpy(zero_copy_only=False)] = MISSING
-    return ids
+    return ValueIndex(vocabulary).find(values)
 
 
 @dataclass(frozen=True)
@@ -112,11 +165,9 @@ class Vocabulary:
         table = pa.concat_tables([*parts, COUNTS_SCHEMA.empty_table()]).combine_chunks()
         encoded = table["value"].combine_chunks().dictionary_encode()
         values = encoded.dictionary
-        counts = np.zeros((len(values), FOLDS), np.int64)
-        clicks = np.zeros((len(values), FOLDS), np.int64)
-        cell = (encoded.indices.to_numpy(), table["fold"].to_numpy())
-        np.add.at(counts, cell, table["count"].to_numpy())
-        np.add.at(clicks, cell, table["clicks"].to_numpy())
+        cells = encoded.indices.to_numpy().astype(np.int64) * FOLDS + table["fold"].to_numpy()
+        counts = _sums(cells, table["count"].to_numpy(), len(values))
+        clicks = _sums(cells, table["clicks"].to_numpy(), len(values))
         totals = counts.sum(axis=1)
         ranked = pa.table({"value": values, "total": totals, "row": np.arange(len(values))})
         missing = pc.equal(ranked["value"], b"")
@@ -145,6 +196,12 @@ class Vocabulary:
             stored = np.stack([table[f"{name}_{fold}"].to_numpy() for fold in range(FOLDS)], axis=1)
             arrays.append(np.insert(stored, UNSEEN, 0, axis=0))
         return cls(table["value"].combine_chunks().slice(1), *arrays)
+
+
+def _sums(cells: npt.NDArray[np.int64], addends: npt.NDArray[np.int64], values: int) -> npt.NDArray[np.int64]:
+    """Sums by value and fold: int64 [values, 10]; exact, because float64 holds whole numbers up to 2^53."""
+    sums = np.bincount(cells, weights=addends, minlength=values * FOLDS)
+    return sums.astype(np.int64).reshape(values, FOLDS)
 
 
 def _special(counts: npt.NDArray[np.int64], absent: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -100,7 +100,11 @@ def _blocks(files: ShardFiles, shuffle_seed: tf.Tensor | None = None, without: S
         records = tf.data.TFRecordDataset(examples[index])
         if not files.targets:
             return records.map(lambda record: _decode_examples(record, files))
-        both = tf.data.Dataset.zip((records, tf.data.TFRecordDataset(targets[index])))
+        # An empty record behind both files' last: zip alone would end with the shorter file and drop the rest.
+        end = tf.data.Dataset.from_tensors("")
+        both = tf.data.Dataset.zip(
+            (records.concatenate(end), tf.data.TFRecordDataset(targets[index]).concatenate(end))
+        ).filter(lambda record, target: _is_block(record, target, targets[index]))
         return both.map(lambda record, target: _join(record, target, files, targets[index]))
 
     shards = tf.data.Dataset.from_tensor_slices(order)
@@ -119,13 +123,25 @@ def _decode_examples(record: tf.Tensor, files: ShardFiles) -> Batch:
     names = ("label", "dense", "ids", "fold", "offset")
     raw = tf.io.parse_single_example(record, dict.fromkeys(names, feature))
     numeric, categorical = files.columns
+    offsets = tf.io.decode_raw(raw["offset"], tf.int64)
+    rows = tf.size(offsets)
     return {
-        "ids": tf.reshape(tf.io.decode_raw(raw["ids"], tf.int32), [-1, categorical]),
-        "dense": tf.reshape(tf.io.decode_raw(raw["dense"], tf.float32), [-1, numeric]),
+        "ids": tf.reshape(tf.io.decode_raw(raw["ids"], tf.int32), [rows, categorical]),
+        "dense": tf.reshape(tf.io.decode_raw(raw["dense"], tf.float32), [rows, numeric]),
         "fold": tf.cast(tf.io.decode_raw(raw["fold"], tf.uint8), tf.int32),
         "label": tf.cast(tf.io.decode_raw(raw["label"], tf.uint8), tf.float32),
-        "offset": tf.io.decode_raw(raw["offset"], tf.int64),
+        "offset": offsets,
     }
+
+
+def _is_block(record: tf.Tensor, target: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
+    """Whether this is not yet the end of both files; fails if it is that of one only."""
+    check = tf.debugging.Assert(
+        tf.equal(tf.equal(record, ""), tf.equal(target, "")),
+        ["Targets must have a block for each block of their examples; run precompute again. Received:", path],
+    )
+    with tf.control_dependencies([check]):
+        return tf.not_equal(record, "")
 
 
 def _join(record: tf.Tensor, target: tf.Tensor, files: ShardFiles, path: tf.Tensor) -> Batch:
@@ -149,7 +165,7 @@ def _join(record: tf.Tensor, target: tf.Tensor, files: ShardFiles, path: tf.Tens
     ]
     with tf.control_dependencies(checks):
         logits = tf.identity(tf.io.decode_raw(raw["logits"], tf.float32))
-    return {**rows, "targets": tf.reshape(logits, [-1, files.outputs])}
+    return {**rows, "targets": tf.reshape(logits, [tf.size(offsets), files.outputs])}
 
 
 def _without_folds(rows: Batch, without: Sequence[int]) -> Batch:

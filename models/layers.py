@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,25 @@ def dense(width: int, seed: int, name: str, **options: Any) -> keras.layers.Dens
     return keras.layers.Dense(width, kernel_initializer=initializer, name=name, **options)
 
 
+@dataclass(frozen=True)
+class TableDropout:
+    """Shares of what is looked up that are dropped in training; the rest is scaled up.
+
+    Args:
+      embedding: Of the floats of embeddings.
+      linear: Of the floats of the linear part.
+      field: Of the columns of an example, embedding and linear part together.
+    """
+
+    embedding: float = 0.0
+    linear: float = 0.0
+    field: float = 0.0
+
+
+def _dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+    return tf.nn.dropout(x, rate) if rate else x
+
+
 class EmbeddingTable(keras.layers.Layer):
     """One table for all columns: an embedding and one float for the linear part a row.
 
@@ -38,17 +59,25 @@ class EmbeddingTable(keras.layers.Layer):
       rows: Rows of the table.
       dim: Floats of an embedding.
       seed: Of the initial embeddings; the linear part starts at zero.
-      dropout: Share of the embeddings' values dropped in training.
+      dropout: What is dropped in training.
       l2: Penalty ``l2 * mean over the batch of the sum of squares`` of the looked-up rows.
       **kwargs: Of ``keras.layers.Layer``.
     """
 
-    def __init__(self, rows: int, dim: int, seed: int, dropout: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rows: int,
+        dim: int,
+        seed: int,
+        dropout: TableDropout | dict[str, float] | None = None,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         if rows < 1 or dim < 1:
             raise ValueError(f"`rows` and `dim` should be positive. Received: rows={rows}, dim={dim}")
         super().__init__(**{"name": "embedding_table", **kwargs})
         self.rows, self.dim, self.seed, self.l2 = rows, dim, seed, l2
-        self.dropout = keras.layers.Dropout(dropout)
+        self.rates = TableDropout(**dropout) if isinstance(dropout, dict) else dropout or TableDropout()
 
     def build(self, input_shape: Any) -> None:
         """Creates the table."""
@@ -74,8 +103,12 @@ class EmbeddingTable(keras.layers.Layer):
         if self.l2 and training:
             batch = tf.cast(tf.shape(rows)[0], found.dtype)
             self.add_loss(self.l2 * tf.reduce_sum(tf.square(found)) / batch)
-        embedding = tf.reshape(found[:, :, : self.dim], [-1, rows.shape[1] * self.dim])
-        return self.dropout(embedding, training=training), tf.reduce_sum(found[:, :, self.dim], axis=1)
+        embedding, linear = found[:, :, : self.dim], found[:, :, self.dim :]
+        if training:
+            kept = _dropout(tf.ones_like(linear), self.rates.field)
+            embedding = _dropout(embedding, self.rates.embedding) * kept
+            linear = _dropout(linear, self.rates.linear) * kept
+        return tf.reshape(embedding, [-1, rows.shape[1] * self.dim]), tf.reduce_sum(linear, axis=[1, 2])
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for serialisation."""
@@ -84,14 +117,30 @@ class EmbeddingTable(keras.layers.Layer):
             "rows": self.rows,
             "dim": self.dim,
             "seed": self.seed,
-            "dropout": self.dropout.rate,
+            "dropout": dataclasses.asdict(self.rates),
             "l2": self.l2,
         }
 
 
-def without_missing(dense_values: tf.Tensor) -> tf.Tensor:
-    """Standardised numerics with the mean, 0, in the place of missing values; buckets say which are missing."""
-    return tf.where(tf.math.is_nan(dense_values), 0.0, dense_values)
+def dense_inputs(numerics: tf.Tensor, statistics: tf.Tensor | None) -> tf.Tensor:
+    """What a trunk sees beside embeddings.
+
+    Missing numerics become the mean, 0; which ones are missing is said by their buckets' embeddings.
+
+    Args:
+        numerics: float32 ``[batch, numeric columns]``, standardised, NaN = missing.
+        statistics: float32 ``[batch, 2 * categorical columns]``, or None.
+
+    Returns:
+        float32 ``[batch, width]``.
+    """
+    present = tf.where(tf.math.is_nan(numerics), 0.0, numerics)
+    return present if statistics is None else tf.concat([present, statistics], axis=1)
+
+
+def linear_part(name: str = "linear") -> keras.layers.Dense:
+    """A linear function of the dense inputs that starts at zero: ``[batch, width]`` to ``[batch, 1]``."""
+    return keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)
 
 
 class HiddenLayers(keras.layers.Layer):

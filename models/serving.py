@@ -10,6 +10,9 @@ examples         ``examples`` string [batch], serialized tf.train.Example of raw
 features         ``ids`` int32 and ``dense`` float32, as :class:`features.transform.Transform` makes them
 ===============  =====================================================================================
 
+Columns keep their names as inputs where TensorFlow allows it; else other characters than letters, digits and _ become _
+(``examples`` has all names as they are).
+
 Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated; ``tsv`` also ``reason``, '' for a good line. A line
 that preprocessing would reject has NaN and the reason of :mod:`features.strict`.
 """
@@ -17,8 +20,11 @@ that preprocessing would reject has NaN and the reason of :mod:`features.strict`
 from __future__ import annotations
 
 import json
+import keyword
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +108,7 @@ class ServingModule(tf.Module):
         self._std = tf.constant([column.std for column in features.numeric], tf.float64)
         self._calibration = tf.Variable([calibration.scale, calibration.shift], trainable=False, dtype=tf.float32)
         self._statistics = None if statistics is None else tf.Variable(statistics, trainable=False)
+        self._inputs = input_names((*self._schema.numeric, *self._schema.categorical))
         self._kinds = {column.name: column.kind for column in self._schema.columns}
         sizes = [len(values) for values in features.values]
         # The table of keys numbers the values of all columns in one row; ids start anew in each column.
@@ -109,12 +116,15 @@ class ServingModule(tf.Module):
         self._prefixes = tf.constant([f"{index}\t" for index in range(len(sizes))])
 
     def save(self, path: str) -> None:
-        """Writes the SavedModel, with the vocabulary as an asset and the schema in ``assets.extra``."""
+        """Writes the SavedModel, with the vocabulary as an asset."""
         with tempfile.TemporaryDirectory() as folder:
             vocabulary = os.path.join(folder, "vocabulary.txt")
             with open(vocabulary, "wb") as file:
                 for index, values in enumerate(self._values):
                     file.writelines(b"%d\t%s\n" % (index, value.as_py()) for value in values)
+                if not any(map(len, self._values)):
+                    # TensorFlow refuses an empty file. A line without a tab is no key.
+                    file.write(b"-\n")
             initializer = tf.lookup.TextFileInitializer(
                 vocabulary,
                 tf.string,
@@ -127,8 +137,9 @@ class ServingModule(tf.Module):
 
     def _signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         schema = self._schema
-        text = {name: tf.TensorSpec([None], tf.string, name) for name in (*schema.numeric, *schema.categorical)}
-        fields = {**text, **{name: tf.TensorSpec([None], tf.float32, name) for name in schema.numeric}}
+        text = {name: tf.TensorSpec([None], tf.string, name) for name in self._inputs.values()}
+        numbers = [self._inputs[name] for name in schema.numeric]
+        fields = {**text, **{name: tf.TensorSpec([None], tf.float32, name) for name in numbers}}
         ids = tf.TensorSpec([None, len(schema.categorical)], tf.int32, "ids")
         dense = tf.TensorSpec([None, len(schema.numeric)], tf.float32, "dense")
         lines = tf.TensorSpec([None], tf.string, "lines")
@@ -151,9 +162,13 @@ class ServingModule(tf.Module):
         logit = click_logit(z) * self._calibration[0] + self._calibration[1]
         return {"p_click": tf.sigmoid(logit), "logit": logit}
 
-    def _from_fields(self, **fields: tf.Tensor) -> Outputs:
-        raw = tf.stack([fields[name] for name in self._schema.numeric], axis=1)
-        values = tf.stack([fields[name] for name in self._schema.categorical], axis=1)
+    def _from_fields(self, **inputs: tf.Tensor) -> Outputs:
+        return self._from_columns({name: inputs[key] for name, key in self._inputs.items()})
+
+    def _from_columns(self, columns: dict[str, tf.Tensor]) -> Outputs:
+        """Scores columns by name: numeric ones float32 [batch], categorical ones string [batch]."""
+        raw = tf.stack([columns[name] for name in self._schema.numeric], axis=1)
+        values = tf.stack([columns[name] for name in self._schema.categorical], axis=1)
         return self._from_raw(raw, values)
 
     def _from_raw(self, raw: tf.Tensor, values: tf.Tensor) -> Outputs:
@@ -167,8 +182,9 @@ class ServingModule(tf.Module):
         ids = tf.where(line < 0, FIRST_VALUE - 1, known)
         return self._from_features(tf.where(values == "", 0, ids), dense)
 
-    def _from_strings(self, **fields: tf.Tensor) -> Outputs:
-        numeric = {name: fields[name] for name in self._schema.numeric}
+    def _from_strings(self, **inputs: tf.Tensor) -> Outputs:
+        columns = {name: inputs[key] for name, key in self._inputs.items()}
+        numeric = {name: columns[name] for name in self._schema.numeric}
         bad = [
             tf.debugging.Assert(
                 tf.reduce_all(self._is_number(name, value)),
@@ -177,7 +193,7 @@ class ServingModule(tf.Module):
             for name, value in numeric.items()
         ]
         with tf.control_dependencies(bad):
-            return self._from_fields(**{**fields, **{name: _to_number(v) for name, v in numeric.items()}})
+            return self._from_columns({**columns, **{name: _to_number(v) for name, v in numeric.items()}})
 
     def _is_number(self, name: str, value: tf.Tensor) -> tf.Tensor:
         pattern = FLOAT_PATTERN if self._kinds[name] == FLOAT else INTEGER_PATTERN
@@ -191,7 +207,7 @@ class ServingModule(tf.Module):
             **{name: tf.io.FixedLenFeature([], tf.float32, np.nan) for name in self._schema.numeric},
             **{name: tf.io.FixedLenFeature([], tf.string, "") for name in self._schema.categorical},
         }
-        return self._from_fields(**tf.io.parse_example(examples, absent))
+        return self._from_columns(tf.io.parse_example(examples, absent))
 
     def _from_lines(self, lines: tf.Tensor) -> Outputs:
         lines = tf.strings.regex_replace(lines, r"\r?\n?\z", "", replace_global=False)
@@ -238,6 +254,25 @@ class ServingModule(tf.Module):
         return reason
 
 
+def input_names(columns: Sequence[str]) -> dict[str, str]:
+    """The name of each column as an input of a signature.
+
+    TensorFlow wants ASCII letters, digits and _, a letter first, no keyword of Python, and names that differ in more
+    than case. Columns whose names are so already come first, so that they keep them.
+    """
+    plain = {name: re.sub(r"[^A-Za-z0-9_]", "_", name) for name in columns}
+    plain = {name: text if text[0].isalpha() else f"column_{text}" for name, text in plain.items()}
+    taken = {"self", *map(str.lower, keyword.kwlist)}
+    found = {}
+    for name in sorted(columns, key=lambda name: plain[name] != name):
+        text = plain[name]
+        while text.lower() in taken:
+            text += "_"
+        taken.add(text.lower())
+        found[name] = text
+    return found
+
+
 def _to_number(text: tf.Tensor) -> tf.Tensor:
     """float32 of decimal text, rounded once from float64; '' and what is no number give NaN."""
     number = tf.strings.regex_full_match(text, FLOAT_PATTERN)
@@ -248,8 +283,9 @@ def _check_bytes(lines: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Whether the bytes of lines are good, and the reason why not, in the order of the strict parser."""
     valid = tf.strings.unicode_transcode(lines, "UTF-8", "UTF-8", errors="replace") == lines
     reason = tf.where(valid, "", INVALID_UTF8)
-    reason = tf.where(tf.strings.regex_full_match(lines, r"(?s)[^\r]*"), reason, CARRIAGE_RETURN)
-    reason = tf.where(tf.strings.regex_full_match(lines, r"(?s)[^\x00]*"), reason, NUL_BYTE)
+    # \C is any byte: a character class would not match the bytes of a line that is not UTF-8.
+    reason = tf.where(tf.strings.regex_full_match(lines, r"\C*\r\C*"), CARRIAGE_RETURN, reason)
+    reason = tf.where(tf.strings.regex_full_match(lines, r"\C*\x00\C*"), NUL_BYTE, reason)
     reason = tf.where(tf.strings.length(lines) > MAX_LINE_BYTES, TOO_LONG, reason)
     reason = tf.where(lines == "", EMPTY_LINE, reason)
     return reason == "", reason
@@ -298,9 +334,10 @@ def read_features(features: bytes, vocabulary: bytes) -> ServingFeatures:
     value = json.loads(features)
     schema = Schema.from_json(value["schema"], FEATURES_FILE)
     values: list[list[bytes]] = [[] for _ in schema.categorical]
-    for line in vocabulary.split(b"\n")[:-1]:
-        index, _, text = line.partition(b"\t")
-        values[int(index)].append(text)
+    for line in vocabulary.split(b"\n"):
+        index, tab, text = line.partition(b"\t")
+        if tab:
+            values[int(index)].append(text)
     return ServingFeatures(
         schema,
         tuple(NumericColumn.from_json(column) for column in value["numeric"]),

@@ -11,7 +11,7 @@ from features.statistics import ClickCounts
 from models.backend import keras, tf, tfrs
 from models.heads import SubclassHead
 from models.inputs import Batch
-from models.layers import EmbeddingTable, HiddenLayers, seed_for, without_missing
+from models.layers import EmbeddingTable, HiddenLayers, TableDropout, dense_inputs, linear_part, seed_for
 from models.losses import student_loss
 from models.methods import Method
 from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLayout
@@ -24,6 +24,8 @@ class StudentSettings:
     embedding_dim: int
     hidden: int
     embedding_dropout: float
+    linear_dropout: float
+    field_dropout: float
     embedding_l2: float
     statistics: bool
     alpha: float
@@ -34,7 +36,9 @@ class StudentSettings:
 
 
 class StudentTrunk(keras.layers.Layer):
-    """``z = head(hidden(concat(embeddings, numerics)))``, plus one float an embedding row on the click logit.
+    """``z = head(hidden(concat(embeddings, numerics)))``, plus a linear part on the click logit.
+
+    The linear part is one float an embedding row and one a numeric column.
 
     Training and serving both end here. Trunks with the same settings start from the same weights, apart from the
     width of the head.
@@ -49,9 +53,9 @@ class StudentTrunk(keras.layers.Layer):
     def __init__(self, layout: TableLayout, base_rate: float, subclasses: int, settings: StudentSettings) -> None:
         super().__init__(name="student_trunk")
         seed = settings.seed
-        self.embeddings = EmbeddingTable(
-            layout.rows, settings.embedding_dim, seed, settings.embedding_dropout, settings.embedding_l2
-        )
+        dropout = TableDropout(settings.embedding_dropout, settings.linear_dropout, settings.field_dropout)
+        self.embeddings = EmbeddingTable(layout.rows, settings.embedding_dim, seed, dropout, settings.embedding_l2)
+        self.linear = linear_part()
         self.hidden = HiddenLayers([settings.hidden] if settings.hidden else [], seed)
         self.head = SubclassHead(subclasses, base_rate, seed_for(seed, "head"), name="head")
 
@@ -70,10 +74,9 @@ class StudentTrunk(keras.layers.Layer):
           float32 ``[batch, 2 S]``, class-major.
         """
         embedding, linear = self.embeddings(rows, training=training)
-        parts = [embedding, without_missing(dense)]
-        if statistics is not None:
-            parts.append(statistics)
-        return self.head(self.hidden(tf.concat(parts, axis=1), training=training), linear)
+        numbers = dense_inputs(dense, statistics)
+        deep = self.hidden(tf.concat([embedding, numbers], axis=1), training=training)
+        return self.head(deep, linear + self.linear(numbers)[:, 0])
 
 
 class Student(tfrs.Model):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from features.crosses import ID_BITS, CrossTable
 from features.numeric import NumericColumn
 from features.statistics import NO_FOLD, ClickCounts
 from features.vocabulary import FIRST_VALUE, MISSING
@@ -75,10 +76,7 @@ class RowLookup(tf.Module):
         self._kept = tf.constant(layout.kept, tf.int32)
         self._starts = tf.constant(layout.starts[:categorical])
         self._bucket_starts = tf.constant(layout.starts[categorical:])
-        width = max([len(edges) for edges in layout.edges] + [1])
-        padded = [[*edges, *[np.inf] * (width - len(edges))] for edges in layout.edges]
-        self._edges = tf.constant(padded, tf.float32)
-        self._missing_buckets = tf.constant([len(edges) + 1 for edges in layout.edges], tf.int32)
+        self._buckets = Buckets(layout.edges)
 
     def categorical(self, ids: tf.Tensor) -> tf.Tensor:
         """Rows of vocabulary ids: int32 [batch, categorical columns] to the same."""
@@ -92,8 +90,62 @@ class RowLookup(tf.Module):
 
     def numeric(self, dense: tf.Tensor) -> tf.Tensor:
         """Rows of the buckets of standardised numerics: float32 [batch, numeric columns] to int32 of that shape."""
+        return self._buckets(dense) + self._bucket_starts
+
+
+class CrossStatistics(tf.Module):
+    """Statistics of pairs of columns, with each training row's own fold left out.
+
+    Args:
+        table: the chosen crosses.
+        edges: bucket edges of the numeric columns in crosses, in standardised units.
+    """
+
+    def __init__(self, table: CrossTable, edges: Sequence[npt.NDArray[np.float32]]) -> None:
+        super().__init__(name="cross_statistics")
+        self._buckets = Buckets([limits.tolist() for limits in edges])
+        self._first = tf.constant([cross[0] for cross in table.crosses], tf.int32)
+        self._second = tf.constant([cross[-1] for cross in table.crosses], tf.int32)
+        self._numbers = tf.constant(np.arange(len(table.crosses)) << 2 * ID_BITS, tf.int64)
+        # A last key beyond all others: a search never ends behind the table.
+        self._keys = _table(np.append(table.keys, np.iinfo(np.int64).max), "cross_keys")
+        self._values = _table(np.pad(table.values, ((0, 1), (0, 0))), "cross_values")
+
+    def __call__(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
+        """Statistics of examples; arguments as in :meth:`FoldTables.rows`: float32 [batch, crosses]."""
+        codes = tf.cast(tf.concat([ids, self._buckets(dense)], axis=1), tf.int64)
+        first, second = tf.gather(codes, self._first, axis=1), tf.gather(codes, self._second, axis=1)
+        wanted = self._numbers + first * (1 << ID_BITS) + second
+        cells = tf.reshape(tf.searchsorted(self._keys, tf.reshape(wanted, [-1])), tf.shape(wanted))
+        found = tf.gather(self._keys, cells) == wanted
+        place = tf.cast(cells, tf.int64) * (NO_FOLD + 1) + tf.cast(fold, tf.int64)[:, tf.newaxis]
+        return tf.where(found, tf.gather(self._values, place), 0.0)
+
+
+class Buckets(tf.Module):
+    """Buckets of standardised numerics.
+
+    Args:
+        edges: of each column, rising.
+    """
+
+    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+        super().__init__(name="buckets")
+        width = max([len(limits) for limits in edges] + [1])
+        padded = [[*limits, *[np.inf] * (width - len(limits))] for limits in edges]
+        self._edges = tf.constant(padded, tf.float32)
+        self._missing = tf.constant([len(limits) + 1 for limits in edges], tf.int32)
+
+    def __call__(self, dense: tf.Tensor) -> tf.Tensor:
+        """Buckets, the one after the last for NaN: float32 [batch, columns] to int32 of that shape."""
         bucket = tf.transpose(tf.searchsorted(self._edges, tf.transpose(dense), side="right"))
-        return tf.where(tf.math.is_nan(dense), self._missing_buckets, bucket) + self._bucket_starts
+        # Infinity lies behind the padding too.
+        bucket = tf.minimum(bucket, self._missing - 1)
+        return tf.where(tf.math.is_nan(dense), self._missing, bucket)
+
+
+def _table(values: np.ndarray, name: str) -> tf.Variable:
+    return tf.Variable(values.reshape(-1), trainable=False, name=name)
 
 
 class FoldTables(tf.Module):
@@ -108,14 +160,15 @@ class FoldTables(tf.Module):
 
     def __init__(self, layout: TableLayout, counts: ClickCounts, smoothing: float, kept_only: bool = False) -> None:
         super().__init__(name="fold_tables")
-        odds, count = counts.statistics(smoothing)
+        statistics = counts.statistics(smoothing)
         self.lookup = RowLookup(layout)
         self._kept = tf.constant(layout.kept, tf.int32)
         self._starts = tf.constant(counts.starts, tf.int64)
         self._kept_only = kept_only
         # Variables, not constants: a graph must not hold gigabytes.
-        self._log_odds = tf.Variable(odds.reshape(-1), trainable=False, name="log_odds")
-        self._log_count = tf.Variable(count.reshape(-1), trainable=False, name="log_count")
+        self._log_odds = _table(statistics.log_odds, "log_odds")
+        self._log_count = _table(statistics.log_count, "log_count")
+        self._known = _table(statistics.known, "known")
 
     def rows(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
         """Embedding rows; a value that only the row's own fold has counts as one without a row of its own.
@@ -127,7 +180,7 @@ class FoldTables(tf.Module):
         Returns:
             int32 [batch, categorical columns].
         """
-        known = tf.gather(self._log_count, self._cells(ids, fold)) > 0
+        known = tf.gather(self._known, self._cells(ids, fold))
         rows = self.lookup.categorical(ids)
         return tf.where(known | (ids == MISSING), rows, self.lookup.other())
 

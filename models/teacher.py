@@ -8,9 +8,9 @@ from typing import Any
 from models.backend import keras, tf, tfrs
 from models.heads import SubclassHead
 from models.inputs import Batch
-from models.layers import EmbeddingTable, HiddenLayers, seed_for, without_missing
+from models.layers import EmbeddingTable, HiddenLayers, TableDropout, dense_inputs, linear_part, seed_for
 from models.losses import auxiliary_loss, class_cross_entropy
-from models.tables import FoldTables, TableLayout
+from models.tables import CrossStatistics, FoldTables, TableLayout
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,12 @@ class TeacherSettings:
     subclasses: int
     embedding_dim: int
     cross_layers: int
+    cross_rank: int
     hidden: tuple[int, ...]
     dropout: float
     embedding_dropout: float
+    linear_dropout: float
+    field_dropout: float
     embedding_l2: float
     statistics: bool
     beta: float
@@ -37,6 +40,7 @@ class TeacherTrunk(keras.layers.Layer):
     Args:
       layout: Of the embedding table.
       tables: Embedding rows and click statistics by fold.
+      crosses: Statistics of pairs of columns by fold, or None.
       base_rate: Click rate of the training rows, where the head's bias starts.
       settings: The shape.
 
@@ -44,20 +48,29 @@ class TeacherTrunk(keras.layers.Layer):
       Wang et al., DCN V2 (2021), https://arxiv.org/abs/2008.13535
     """
 
-    def __init__(self, layout: TableLayout, tables: FoldTables, base_rate: float, settings: TeacherSettings) -> None:
+    def __init__(
+        self,
+        layout: TableLayout,
+        tables: FoldTables,
+        crosses: CrossStatistics | None,
+        base_rate: float,
+        settings: TeacherSettings,
+    ) -> None:
         super().__init__(name="teacher_trunk")
         seed = settings.seed
-        self.tables, self.use_statistics = tables, settings.statistics
-        self.embeddings = EmbeddingTable(
-            layout.rows, settings.embedding_dim, seed, settings.embedding_dropout, settings.embedding_l2
-        )
+        self.tables, self.crosses, self.use_statistics = tables, crosses, settings.statistics
+        dropout = TableDropout(settings.embedding_dropout, settings.linear_dropout, settings.field_dropout)
+        self.embeddings = EmbeddingTable(layout.rows, settings.embedding_dim, seed, dropout, settings.embedding_l2)
         self.cross = [
             tfrs.layers.dcn.Cross(
+                projection_dim=settings.cross_rank or None,
                 kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, f"cross_{index}")),
                 name=f"cross_{index}",
             )
             for index in range(settings.cross_layers)
         ]
+        self.cross_dropout = keras.layers.Dropout(settings.dropout)
+        self.linear = linear_part()
         self.hidden = HiddenLayers(settings.hidden, seed, settings.dropout)
         self.head = SubclassHead(settings.subclasses, base_rate, seed_for(seed, "head"), name="head")
 
@@ -66,14 +79,15 @@ class TeacherTrunk(keras.layers.Layer):
         ids, dense, fold = batch["ids"], batch["dense"], batch["fold"]
         rows = tf.concat([self.tables.rows(ids, fold), self.tables.lookup.numeric(dense)], axis=1)
         embedding, linear = self.embeddings(rows, training=training)
-        parts = [embedding, without_missing(dense)]
-        if self.use_statistics:
-            parts.append(self.tables.statistics(ids, fold))
-        inputs = x = tf.concat(parts, axis=1)
+        statistics = [self.tables.statistics(ids, fold)] if self.use_statistics else []
+        statistics += [self.crosses(ids, dense, fold)] if self.crosses else []
+        numbers = dense_inputs(dense, tf.concat(statistics, axis=1) if statistics else None)
+        inputs = x = tf.concat([embedding, numbers], axis=1)
         for layer in self.cross:
-            x = layer(inputs, x)
+            x = self.cross_dropout(layer(inputs, x), training=training)
         deep = self.hidden(inputs, training=training)
-        return self.head(tf.concat([x, deep], axis=1), linear)
+        outputs = tf.concat([x, deep], axis=1) if self.cross else deep
+        return self.head(outputs, linear + self.linear(numbers)[:, 0])
 
 
 class Teacher(tfrs.Model):

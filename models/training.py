@@ -27,6 +27,7 @@ class LoopSettings:
     epochs: float
     evaluations: int
     patience: int
+    table_rate: float
     averaging: float
 
 
@@ -60,8 +61,9 @@ def fit(
     Raises:
         ConfigError: the loss is no longer finite.
     """
-    model.compile(optimizer=LazyAdam(settings.learning_rate, jit_compile=False))
     steps = math.ceil(rows / settings.batch_size)
+    decay = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, math.ceil(settings.epochs * steps), 0.0)
+    model.compile(optimizer=LazyAdam(decay, settings.table_rate, jit_compile=False))
     interval = max(1, math.ceil(steps / settings.evaluations))
     score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
     stream = iter(batches)
@@ -120,6 +122,10 @@ def _compile_steps(
     return compiled
 
 
+# The average of a whole table costs more than a step on its looked-up rows, so it is not taken at every step.
+_AVERAGE_EVERY = 4
+
+
 class WeightAverage:
     """Exponential moving average of weights; the average is what is evaluated and kept.
 
@@ -131,17 +137,20 @@ class WeightAverage:
 
     def __init__(self, variables: Sequence[tf.Variable], decay: float) -> None:
         self._variables, self._decay = list(variables), decay
-        self._step = tf.Variable(0.0, trainable=False)
+        self._step = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._averages = [tf.Variable(variable, trainable=False) for variable in variables] if decay else []
 
+    @tf.function
     def update(self) -> None:
-        """Adds the present weights to the average."""
+        """Adds the present weights to the average, at every fourth call."""
         if not self._decay:
             return
-        self._step.assign_add(1.0)
-        rate = 1 - tf.minimum(self._decay, (1 + self._step) / (10 + self._step))
-        for average, variable in zip(self._averages, self._variables, strict=True):
-            average.assign_add(rate * (variable - average))
+        self._step.assign_add(1)
+        if self._step % _AVERAGE_EVERY == 0:
+            step = tf.cast(self._step, tf.float32)
+            decay = tf.minimum(self._decay, (1 + step) / (10 + step)) ** _AVERAGE_EVERY
+            for average, variable in zip(self._averages, self._variables, strict=True):
+                average.assign_add((1 - decay) * (variable - average))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """First pass of ``preprocess``: what the training rows say about each column.
 
-Each task writes the counts of its rows to a file of its own; a second step merges them column by column. So nothing
-but file names goes through Beam's shuffle, and a task that was done before a kill is not done again.
+The counts of each shard go to a file of their own; a second step merges them column by column. So nothing but file
+names goes through Beam's shuffle, and a shard that was done before a kill is not done again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.hashing import FOLDS, folds
-from features.lines import read_chunks
 from features.numeric import NumericColumn, NumericStatistics
-from features.parsing import ParsedRows, parse_chunk
+from features.parsing import ParsedRows
 from features.schema import Schema
 from features.vocabulary import COUNTS_SCHEMA, Vocabulary, count_values
 from pipeline import storage
-from pipeline.plan import Task
+from pipeline.plan import Shard, Task
+from pipeline.reading import read_shards
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Analysis:
 
 
 class AnalyzeTask(beam.DoFn):
-    """Counts the training rows of a task; yields the name of the file with the counts.
+    """Counts the training rows of a task; yields the names of the files with the counts, one a shard.
 
     Args:
         schema: of the log.
@@ -68,17 +68,17 @@ class AnalyzeTask(beam.DoFn):
         self._schema, self._seed, self._work = schema, seed, work
 
     def process(self, task: Task) -> Iterator[str]:
-        """Counts one task, unless its file is there."""
-        task = task.only("train")
-        if not task.shards:
-            return
-        path = storage.join(self._work, f"counts-{task.shards[0].index:05d}.arrow")
-        if not storage.exists(path):
-            with storage.open_log(task.file) as stream:
-                ranges = [(shard.start, shard.end) for shard in task.shards]
-                parts = [parse_chunk(chunk, self._schema) for _, chunk in read_chunks(stream, ranges)]
-            write_counts(path, parts, self._schema, task.file.path, self._seed)
-        yield path
+        """Counts one task, apart from the shards that an earlier attempt counted."""
+        paths = {shard: counts_path(self._work, shard) for shard in task.only("train").shards}
+        missing = [shard for shard, path in paths.items() if not storage.exists(path)]
+        for rows in read_shards(task, missing, self._schema):
+            write_counts(paths[rows.shard], rows.parts, self._schema, rows.source, self._seed)
+        yield from paths.values()
+
+
+def counts_path(work: str, shard: Shard) -> str:
+    """File with the counts of a training shard."""
+    return storage.join(work, f"counts-{shard.index:05d}.arrow")
 
 
 def write_counts(path: str, parts: list[ParsedRows], schema: Schema, source: str, seed: int) -> None:
@@ -120,8 +120,7 @@ class MergeColumn(beam.DoFn):
     def process(self, index: int, counts: list[str]) -> Iterator[tuple[str, int]]:
         """Merges one column, given by its number."""
         path = vocabulary_path(self._folder, self._columns[index])
-        parts = [_read_counts(name).get_batch(index) for name in sorted(counts)]
-        tables = [pa.Table.from_batches([part]).replace_schema_metadata() for part in parts]
+        tables = [_read_counts(name, index) for name in sorted(counts)]
         vocabulary = Vocabulary.merge(tables, self._min_count, self._max_size)
         with storage.publish(path) as writer:
             pq.write_table(vocabulary.to_table(), pa.PythonFile(writer, "w"), compression="zstd")
@@ -133,7 +132,7 @@ def merge_analysis(_: Any, counts: list[str], *, schema: Schema, path: str) -> i
     statistics = NumericStatistics(len(schema.numeric))
     rows, clicks = np.zeros(FOLDS, np.int64), np.zeros(FOLDS, np.int64)
     for name in counts:
-        part = json.loads(_read_counts(name).schema.metadata[b"analysis"])
+        part = _read_rest(name)
         statistics.merge(NumericStatistics.from_json(part["numeric"]))
         rows += part["fold_rows"]
         clicks += part["fold_clicks"]
@@ -142,9 +141,18 @@ def merge_analysis(_: Any, counts: list[str], *, schema: Schema, path: str) -> i
     return int(rows.sum())
 
 
-def _read_counts(path: str) -> pa.ipc.RecordBatchFileReader:
+def _read_counts(path: str, column: int) -> pa.Table:
+    """The counts of one categorical column; no more of the file is read."""
     with storage.open_read(path) as file:
-        return pa.ipc.open_file(pa.py_buffer(file.read()))
+        batch = pa.ipc.open_file(pa.PythonFile(file, "r")).get_batch(column)
+    return pa.Table.from_batches([batch]).replace_schema_metadata()
+
+
+def _read_rest(path: str) -> dict[str, Any]:
+    """What :func:`write_counts` wrote as metadata."""
+    with storage.open_read(path) as file:
+        rest: dict[str, Any] = json.loads(pa.ipc.open_file(pa.PythonFile(file, "r")).schema.metadata[b"analysis"])
+    return rest
 
 
 def vocabulary_path(folder: str, column: str) -> str:

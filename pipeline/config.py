@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,14 +64,17 @@ class TrainingConfig:
     """What teacher and student have in common."""
 
     min_count: int = setting(4, "training rows below which values share one embedding")
-    batch_size: int = setting(512, "rows of a training step")
-    learning_rate: float = setting(1e-3, "of Adam")
-    epochs: float = setting(20.0, "most passes over the training rows")
+    batch_size: int = setting(2048, "rows of a training step")
+    learning_rate: float = setting(3e-3, "of Adam at the first step; it falls to 0 over the epochs")
+    epochs: float = setting(8.0, "most passes over the training rows")
     evaluations: int = setting(4, "evaluations on the validation rows in each epoch")
     patience: int = setting(6, "evaluations without a better validation logloss after which training stops")
-    embedding_dropout: float = setting(0.5, "share of the embeddings' values dropped in training")
-    embedding_l2: float = setting(0.0, "L2 penalty on the embedding rows of a batch")
-    averaging: float = setting(0.0, "decay of the moving average of the weights, a step; 0 for none")
+    table_rate: float = setting(0.3, "factor on the learning rate of embedding rows")
+    embedding_dropout: float = setting(0.7, "share of the embeddings' floats dropped in training")
+    linear_dropout: float = setting(0.3, "share of the linear part's floats dropped in training")
+    field_dropout: float = setting(0.1, "share of an example's columns dropped in training")
+    embedding_l2: float = setting(1e-5, "L2 penalty on the embedding rows of a batch")
+    averaging: float = setting(0.995, "decay of the moving average of the weights, a step; 0 for none")
     seed: int = setting(0, "of the initial weights and of the order of the data")
 
     def __post_init__(self) -> None:
@@ -78,8 +82,9 @@ class TrainingConfig:
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         require(self.epochs > 0, "epochs must be positive", self.epochs)
         require(self.evaluations > 0, "evaluations must be positive", self.evaluations)
-        require(0 <= self.embedding_dropout < 1, "embedding_dropout must be in [0, 1)", self.embedding_dropout)
-        require(0 <= self.averaging < 1, "averaging must be in [0, 1)", self.averaging)
+        require(self.table_rate > 0, "table_rate must be positive", self.table_rate)
+        for name in ("embedding_dropout", "linear_dropout", "field_dropout", "averaging"):
+            require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -87,19 +92,22 @@ class TeacherConfig(TrainingConfig):
     """Settings of ``train-teacher``."""
 
     subclasses: int = setting(5, "subclasses S of each class; the head has K = 2 S logits")
-    embedding_dim: int = setting(8, "floats of an embedding")
-    cross_layers: int = setting(2, "DCN-v2 cross layers")
-    hidden: tuple[int, ...] = setting((256, 256), "widths of the hidden layers")
-    dropout: float = setting(0.3, "share of the hidden units dropped in training")
+    embedding_dim: int = setting(4, "floats of an embedding")
+    cross_layers: int = setting(1, "DCN-v2 cross layers")
+    cross_rank: int = setting(32, "rank of a cross layer's matrix; 0 for full rank")
+    hidden: tuple[int, ...] = setting((512,), "widths of the hidden layers")
+    dropout: float = setting(0.6, "share of the hidden units dropped in training")
     statistics: bool = setting(True, "out-of-fold click statistics of the categorical values as inputs")
     smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
-    beta: float = setting(0.03, "weight of the auxiliary loss")
+    crosses: int = setting(150, "pairs of columns whose out-of-fold click statistics are inputs too")
+    beta: float = setting(0.003, "weight of the auxiliary loss")
     aux_temperature: float = setting(1.0, "temperature of the auxiliary loss")
     aux_rows: int = setting(512, "rows of a batch that the auxiliary loss looks at")
     folds: int = setting(0, "cross-fitting: teachers, each trained without a part of the rows; 0 for none")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.crosses >= 0, "crosses must not be negative", self.crosses)
         require(self.subclasses > 0, "subclasses must be positive", self.subclasses)
         require(
             self.folds == 0 or (self.folds > 1 and FOLDS % self.folds == 0),
@@ -209,10 +217,16 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         if kind == tuple[int, ...]:
             items = value.split(",") if isinstance(value, str) else value
             return tuple(int(item) for item in items if str(item).strip())
+        if kind in (int, float) and isinstance(value, bool):
+            raise ValueError("not a number")
         if kind is int and isinstance(value, float) and value != int(value):
             raise ValueError("not whole")
+        if kind is float and not math.isfinite(float(value)):
+            raise ValueError("not finite")
+        if kind is str and not isinstance(value, str | int | float):
+            raise ValueError("not a text")
         return kind(value)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         name = "whole numbers with commas" if kind == tuple[int, ...] else kind.__name__
         raise ConfigError(f"A setting must be of type {name}. Received: {value!r} ({where}).") from error
 
@@ -228,7 +242,7 @@ def load(path: str | None) -> dict[str, dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
             value = yaml.safe_load(file) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config must be a readable YAML file. Received: {path} ({reason}).") from error
     require(isinstance(value, dict), "--config must hold sections of settings", f"{value!r} ({path})")
@@ -247,9 +261,10 @@ def resolve(sections: Mapping[str, Mapping[str, Any]]) -> Config:
         ConfigError: see :func:`build`.
     """
     methods = sections.get("methods", {})
-    for method in methods:
+    for method, values in methods.items():
         if method not in METHODS:
             raise unknown_key(method, METHODS, "methods")
+        require(isinstance(values or {}, Mapping), f"Section methods.{method} must hold settings", repr(values))
     config = Config(
         build(PreprocessConfig, sections.get("preprocess", {}), "preprocess"),
         build(TeacherConfig, sections.get("teacher", {}), "teacher"),

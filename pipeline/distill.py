@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.hashing import FOLDS
 from features.spec import ExamplesSpec
-from features.statistics import ClickCounts
+from features.statistics import NO_FOLD, ClickCounts
 from features.vocabulary import Vocabulary
 from models.backend import tf
 from models.calibration import Calibration, fit_calibration
@@ -110,8 +109,8 @@ def _export(
     )
     statistics = None
     if config.statistics:
-        odds, count = (table[:, FOLDS] for table in counts.statistics(config.smoothing))
-        statistics = serving_statistics(layout, odds, count, counts.starts)
+        found = counts.statistics(config.smoothing)
+        statistics = serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], counts.starts)
     with storage.publish_folder(run.file(stage, "model/1")) as folder:
         ServingModule(trunk, features, calibration, statistics).save(folder)
         storage.write_bytes(storage.join(folder, FEATURES_FILE), features_json(features))

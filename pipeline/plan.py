@@ -67,10 +67,12 @@ class Split:
             parts = [float(part) for part in text.split("/")]
         except ValueError:
             parts = []
+        if not all(map(math.isfinite, parts)):
+            parts = []
         total = sum(parts)
         shares = math.isclose(total, 1) or math.isclose(total, 100)
-        whole = all(part == int(part) for part in parts if math.isfinite(part))
-        if len(parts) != 3 or not min(parts) >= 0 or not min(parts[:2]) > 0 or not (shares or whole):
+        whole = all(part == int(part) for part in parts)
+        if len(parts) != 3 or min(parts) < 0 or min(parts[:2]) <= 0 or not (shares or whole):
             raise ConfigError(
                 "--split must be train/valid/test as shares that add up to 100 or 1, or as numbers of lines, with rows "
                 f"to train on and to validate on. Received: {text}."

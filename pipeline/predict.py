@@ -18,16 +18,15 @@ from apache_beam.utils.shared import Shared
 
 from features.blocks import BLOCK_ROWS
 from features.errors import ArtifactError, ConfigError, DataError
-from features.lines import Chunk
-from features.parsing import ParsedRows, parse_chunk
+from features.parsing import ParsedRows
 from features.rejects import write_rejects
 from features.schema import Schema
 from features.strict import detect_label
 from pipeline import storage
 from pipeline.beam import run_pipeline
 from pipeline.plan import Shard, Task, stream_size
-from pipeline.preprocess import check_lines, chunks_by_shard, count_lines, header_lines
 from pipeline.progress import Progress, amount, watched
+from pipeline.reading import ShardRows, read_shards
 from pipeline.workspace import digest
 
 _SHARD_BYTES = 64 << 20
@@ -91,32 +90,28 @@ class PredictTask(beam.DoFn):
         """Scores one task, given with whether its file has a label column; finished shards are left as they are."""
         task, labelled = element
         missing = [shard for shard in task.shards if not storage.exists(record_path(self._output, shard))]
-        with storage.open_log(task.file) as stream:
-            for shard, chunks in chunks_by_shard(stream, missing):
-                self._write(task, shard, chunks, labelled)
+        for rows in read_shards(task, missing, self._student.schema, labelled):
+            self._write(rows)
         for shard in task.shards:
             yield storage.read_json(record_path(self._output, shard))
 
-    def _write(self, task: Task, shard: Shard, chunks: list[Chunk], labelled: bool) -> None:
-        schema = self._student.schema
-        parts = [parse_chunk(chunk, schema, labelled) for chunk in chunks]
-        rejects = [reject for part in parts for reject in part.rejects]
-        table = _table(task.file.path, schema, parts, self._student.score(parts))
+    def _write(self, rows: ShardRows) -> None:
+        shard, rejects = rows.shard, rows.rejects
+        table = _table(rows.source, self._student.schema, rows.parts, self._student.score(rows.parts))
         name = f"part-{shard.index:05d}"
         record = {
             "path": f"{name}.parquet",
             "rows": len(table),
             "rejects": len(rejects),
-            "source": task.file.path,
+            "source": rows.source,
             "start": shard.start,
             "end": shard.end,
         }
-        check_lines(record, sum(map(count_lines, chunks)) - header_lines(chunks, schema))
         with storage.publish(storage.join(self._output, f"{name}.parquet")) as writer:
             pq.write_table(table, pa.PythonFile(writer, "w"))
         if rejects:
             with storage.publish(storage.join(self._output, "rejected", f"{name}.jsonl")) as writer:
-                write_rejects(writer, task.file.path, rejects)
+                write_rejects(writer, rows.source, rejects)
         storage.write_json(record_path(self._output, shard), record)
 
 

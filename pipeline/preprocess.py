@@ -10,15 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from features.errors import ConfigError, DataError
-from features.lines import Chunk, read_chunks
-from features.parsing import ParsedRows, parse_chunk
 from features.rejects import write_rejects
 from features.schema import Schema
 from features.spec import SPLITS, ExamplesSpec
@@ -30,6 +28,7 @@ from pipeline.beam import run_pipeline
 from pipeline.config import PreprocessConfig, plain
 from pipeline.plan import Shard, Split, Task, plan
 from pipeline.progress import Progress, amount, watched
+from pipeline.reading import ShardRows, read_shards
 from pipeline.workspace import EXAMPLES, Run, digest
 
 WORK = ".work"
@@ -85,41 +84,38 @@ class TransformTask(beam.DoFn):
         missing = [shard for shard in task.shards if not storage.exists(self._layout.record(shard))]
         if missing:
             transform = self._shared.acquire(partial(load_transform, self._schema, self._layout))
-            with storage.open_log(task.file) as stream:
-                for shard, chunks in chunks_by_shard(stream, missing):
-                    self._write(task, shard, chunks, transform)
+            for rows in read_shards(task, missing, self._schema):
+                self._write(rows, transform)
         for shard in task.shards:
             yield storage.read_json(self._layout.record(shard))
 
-    def _write(self, task: Task, shard: Shard, chunks: list[Chunk], transform: Transform) -> None:
-        parts = [parse_chunk(chunk, self._schema) for chunk in chunks]
-        block = transform.block(parts, task.file.path, self._seed)
+    def _write(self, rows: ShardRows, transform: Transform) -> None:
+        shard = rows.shard
+        block = transform.block(rows.parts, rows.source, self._seed)
         path = storage.join(self._layout.examples, f"{shard.name}.tfrecord")
         with storage.publish(path) as writer:
             for piece in block.split():
                 write_record(writer, piece.encode())
-        rejects = self._write_rejects(task, shard, parts)
         record = {
             "path": f"{shard.name}.tfrecord",
             "split": shard.split,
             "rows": len(block),
             "clicks": int(block.labels.sum()),
-            "rejects": rejects,
+            "rejects": self._write_rejects(rows),
             "bytes": writer.bytes,
             "checksum": writer.checksum,
-            "source": task.file.path,
+            "source": rows.source,
             "start": shard.start,
             "end": shard.end,
         }
-        check_lines(record, sum(map(count_lines, chunks)) - header_lines(chunks, self._schema))
         storage.write_json(self._layout.record(shard), record)
 
-    def _write_rejects(self, task: Task, shard: Shard, parts: list[ParsedRows]) -> int:
-        rejects = [reject for part in parts for reject in part.rejects]
+    def _write_rejects(self, rows: ShardRows) -> int:
+        rejects = rows.rejects
         if rejects:
-            name = f"{shard.split}-{shard.index:05d}.jsonl"
+            name = f"{rows.shard.split}-{rows.shard.index:05d}.jsonl"
             with storage.publish(storage.join(self._layout.rejected, name)) as writer:
-                write_rejects(writer, task.file.path, rejects)
+                write_rejects(writer, rows.source, rejects)
         return len(rejects)
 
 
@@ -130,40 +126,6 @@ def load_transform(schema: Schema, layout: Layout) -> Transform:
         analysis.numeric,
         tuple(read_vocabulary(layout.vocabulary, name).values for name in schema.categorical),
     )
-
-
-def chunks_by_shard(stream: BinaryIO, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Chunk]]]:
-    """The chunks of each shard; a shard without lines comes with none."""
-    chunks: list[Chunk] = []
-    current = 0
-    for index, chunk in read_chunks(stream, [(shard.start, shard.end) for shard in shards]):
-        while current < index:
-            yield shards[current], chunks
-            chunks, current = [], current + 1
-        chunks.append(chunk)
-    while current < len(shards):
-        yield shards[current], chunks
-        chunks, current = [], current + 1
-
-
-def count_lines(chunk: Chunk) -> int:
-    """Number of lines of a chunk, counted apart from the parser."""
-    return chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
-
-
-def header_lines(chunks: list[Chunk], schema: Schema) -> int:
-    """Number of header lines among the chunks of a file."""
-    return sum(schema.header and chunk.offset in (0, 3) for chunk in chunks)
-
-
-def check_lines(record: dict[str, Any], lines: int) -> None:
-    """Makes sure that no line of a shard was lost: lines in = rows out + rejects."""
-    found = record["rows"] + record["rejects"]
-    if found != lines:
-        raise DataError(
-            f"Every line must end as a row or a reject. Received: {lines} lines, {found} rows and rejects "
-            f"({record['source']}, bytes {record['start']} to {record['end']})."
-        )
 
 
 def preprocess(
@@ -202,15 +164,16 @@ def preprocess(
     if run.is_done(EXAMPLES, key):
         return False
     _check_origin(run, origin, force)
-    for file in files:
-        if not file.size:
-            print(f"warning: {file.path} is empty", file=sys.stderr)
     tasks, total = plan(files, Split.parse(config.split), config.shard_mb << 20)
-    started = run.origin(EXAMPLES)
-    run.begin(EXAMPLES, key, origin)
-    if started is None or started["key"] != key or "shards" in started:
-        storage.remove(run.file("rejected"))
+    planned = {task.file for task in tasks}
+    for file in files:
+        if file not in planned:
+            print(f"warning: {file.path} is empty", file=sys.stderr)
     layout = Layout(run.file(EXAMPLES), run.file("rejected"))
+    if not run.is_begun(EXAMPLES, key):
+        # Before `begin`, which says that what is there belongs to these settings.
+        storage.remove(layout.rejected)
+    run.begin(EXAMPLES, key, origin)
     _run_job(tasks, schema, config, layout, options, total)
     _finish(run, tasks, schema, config, layout, key, origin)
     return True
@@ -239,14 +202,14 @@ def _run_job(
     pipeline = beam.Pipeline(options=options)
     build_job(pipeline, tasks, schema, config, layout)
     shards = sum(len(task.shards) for task in tasks)
-    progress = Progress("preprocess", total / 1e6, "MB")
-    counted = [shard for task in tasks for shard in task.only("train").shards]
+    # Pass 1 writes a file for each training shard, pass 2 one for each shard, and between them lies one more.
+    files = shards + sum(len(task.only("train").shards) for task in tasks) + 1
 
     def megabytes() -> float:
-        # Both passes read their bytes once; records and counts say how many of the tasks are through.
-        passes = storage.count_files(layout.work, ".arrow") + storage.count_files(layout.work, ".json")
-        return total / 1e6 * min(1.0, passes / (shards + len(counted)))
+        done = storage.count_files(layout.work, ".arrow") + storage.count_files(layout.work, ".json")
+        return total / 1e6 * done / files
 
+    progress = Progress("preprocess", total / 1e6, "MB", megabytes())
     with watched(progress, megabytes):
         run_pipeline(pipeline)
     progress.close(f"{shards} shards from {amount(total)}B")

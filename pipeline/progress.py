@@ -18,13 +18,15 @@ class Progress:
         title: what is being done.
         total: units in all, None if unknown.
         unit: name of the units.
+        done: units that an earlier attempt did; they do not count in the rate.
     """
 
-    def __init__(self, title: str, total: float | None, unit: str) -> None:
+    def __init__(self, title: str, total: float | None, unit: str, done: float = 0.0) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._live = sys.stderr.isatty()
         self._start = self._shown = time.monotonic()
-        self._done = 0.0
+        self._before = self._done = done
+        self._open = False
         if not self._live:
             print(f"{title} ...", file=sys.stderr, flush=True)
 
@@ -34,7 +36,7 @@ class Progress:
         now = time.monotonic()
         if now - self._shown < (0.2 if self._live else 15):
             return
-        self._shown = now
+        self._shown, self._open = now, self._live
         line = f"{self._title}: {self._status(now)} {note}".rstrip()
         print(
             f"{_REWIND}{line}" if self._live else line,
@@ -44,8 +46,8 @@ class Progress:
         )
 
     def _status(self, now: float) -> str:
-        rate = self._done / max(now - self._start, 1e-9)
-        if self._total is None or not self._done:
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
+        if self._total is None or not rate:
             return f"{amount(self._done)} {self._unit}"
         left = max(self._total - self._done, 0) / max(rate, 1e-9)
         share = min(self._done / self._total, 1)
@@ -56,6 +58,13 @@ class Progress:
         seconds = time.monotonic() - self._start
         rewind = _REWIND if self._live else ""
         print(f"{rewind}{self._title}: {note} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+        self._open = False
+
+    def abandon(self) -> None:
+        """Leaves what is shown as it is, and lets an error message begin on a line of its own."""
+        if self._open:
+            print(file=sys.stderr, flush=True)
+            self._open = False
 
 
 def amount(value: float) -> str:
@@ -68,7 +77,7 @@ def amount(value: float) -> str:
 
 @contextlib.contextmanager
 def watched(progress: Progress, count: Callable[[], float]) -> Iterator[None]:
-    """Asks ``count`` for the units done, once a second, while the body runs."""
+    """Asks ``count`` for the units done, once a second, while the body runs; abandons the display if it fails."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -79,6 +88,10 @@ def watched(progress: Progress, count: Callable[[], float]) -> Iterator[None]:
     thread.start()
     try:
         yield
-    finally:
+    except BaseException:
         ended.set()
         thread.join()
+        progress.abandon()
+        raise
+    ended.set()
+    thread.join()

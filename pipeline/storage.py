@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, cast
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from features.errors import ArtifactError, DataError
+from features.errors import ArtifactError, ConfigError, DataError
 
 TEMPORARY = ".tmp"
 """How the names of unfinished local files end."""
@@ -48,8 +49,18 @@ class InputFile:
 
 
 def is_remote(path: str) -> bool:
-    """Whether Beam's file systems are needed for the path."""
-    return "://" in path
+    """Whether Beam's file systems are needed for the path.
+
+    Raises:
+        ConfigError: they are, but Beam has none for it here.
+    """
+    if "://" not in path:
+        return False
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        raise ConfigError(f"A path must be local or known to Beam. Received: {path} ({error}).") from error
+    return True
 
 
 def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
@@ -73,7 +84,10 @@ def _match_local(pattern: str) -> list[InputFile]:
     for path in paths:
         if os.path.isdir(path):
             raise DataError(f"--input must name files. Received: {path} (a directory; try {path.rstrip('/')}/*).")
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise DataError(f"--input must name readable files. Received: {path} ({error.strerror}).") from error
         files.append(InputFile(path, status.st_size, status.st_mtime_ns // 1_000_000))
     return files
 
@@ -153,10 +167,13 @@ class HashingWriter:
 def publish(path: str) -> Iterator[HashingWriter]:
     """Writes a file that appears under its name whole or not at all."""
     if is_remote(path):
-        # An object becomes visible when its stream is closed; there is no cheap rename.
-        stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        yield HashingWriter(stream)
-        stream.close()
+        # An object appears when its stream is closed, which also happens to one that is given up.
+        with tempfile.TemporaryFile() as file:
+            yield HashingWriter(cast(BinaryIO, file))
+            file.seek(0)
+            stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            shutil.copyfileobj(file, stream)
+            stream.close()
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY}"
@@ -215,15 +232,18 @@ def read_text(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder exists."""
+    """Whether a file, or a local folder, exists; a remote folder is no more than the beginning of names."""
     return bool(FileSystems.exists(path)) if is_remote(path) else os.path.exists(path)
 
 
 def remove(path: str) -> None:
     """Removes a file or a folder with all it holds, if it exists."""
     if is_remote(path):
-        if FileSystems.exists(path) or FileSystems.match([path.rstrip("/") + "/**"])[0].metadata_list:
-            FileSystems.delete([path])
+        # Object stores have no folders: deleting one's name would leave what it holds.
+        found = [item.path for item in FileSystems.match([path.rstrip("/") + "/**"])[0].metadata_list]
+        found += [path] if FileSystems.exists(path) else []
+        if found:
+            FileSystems.delete(found)
     elif os.path.isdir(path):
         shutil.rmtree(path)
     elif os.path.exists(path):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from features.blocks import read_blocks
+from features.crosses import MAX_ROWS, CrossRows, coarse_edges, cross_rows, find_crosses
 from features.hashing import FOLDS
 from features.spec import ExamplesSpec
 from features.vocabulary import Vocabulary
 from models.inputs import evaluation_batches, training_batches
-from models.tables import FoldTables
+from models.tables import CrossStatistics, FoldTables
 from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, parameters
 from models.training import LoopSettings, best_evaluation, fit, start
 from pipeline import storage
@@ -20,7 +23,7 @@ from pipeline.config import TeacherConfig, narrow, plain
 from pipeline.keys import teacher_key
 from pipeline.progress import Progress
 from pipeline.stage_inputs import click_counts, example_files, read_vocabularies, require_local, table_layout
-from pipeline.workspace import TEACHER, Run, digest
+from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
 
 
 def train_teacher(run: Run, config: TeacherConfig) -> bool:
@@ -66,7 +69,9 @@ def _train_part(
     layout = table_layout(vocabularies, spec, config.min_count)
     start(config.seed)
     settings = narrow(config, TeacherSettings)
-    trunk = TeacherTrunk(layout, FoldTables(layout, counts, config.smoothing), counts.base_rate(), settings)
+    tables = FoldTables(layout, counts, config.smoothing)
+    crosses = _crosses(run, spec, config.crosses, without)
+    trunk = TeacherTrunk(layout, tables, crosses, counts.base_rate(), settings)
     teacher = Teacher(trunk, settings)
     title = f"teacher {part + 1} of {config.folds}" if config.folds else "teacher"
     progress = Progress(title, None, "rows")
@@ -95,6 +100,23 @@ def _train_part(
     return result
 
 
+def _crosses(run: Run, spec: ExamplesSpec, number: int, without: Sequence[int]) -> CrossStatistics | None:
+    """Statistics of pairs of columns, from the training rows that the teacher may see."""
+    if not number:
+        return None
+    edges = coarse_edges(spec.numeric)
+    parts: list[CrossRows] = []
+    # Shards are in time order; the latest rows count, and no more than are used are held.
+    for shard in reversed(run.shards("train")):
+        path = run.file(EXAMPLES, shard["path"])
+        with storage.open_read(path) as file:
+            blocks = list(read_blocks(file, path))
+        parts += [cross_rows(block, edges, without) for block in reversed(blocks)]
+        if sum(len(part) for part in parts) >= MAX_ROWS:
+            break
+    return CrossStatistics(find_crosses(CrossRows.concatenate(parts[::-1]), number), edges)
+
+
 def _write_history(run: Run, history: pd.DataFrame, part: int, folds: int) -> None:
     name = f"history-{part}.csv" if folds else "history.csv"
     storage.write_bytes(run.file(TEACHER, name), history.to_csv(index=False).encode())
@@ -103,7 +125,8 @@ def _write_history(run: Run, history: pd.DataFrame, part: int, folds: int) -> No
 def _fingerprint(trunk: TeacherTrunk) -> str:
     """A hash of everything that the teacher's logits depend on."""
     whole = hashlib.sha256()
-    for variable in [*trunk.variables, *trunk.tables.variables]:
+    tables = [*trunk.tables.variables, *(trunk.crosses.variables if trunk.crosses else [])]
+    for variable in [*trunk.variables, *tables]:
         whole.update(variable.numpy().tobytes())
     return whole.hexdigest()[:16]
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import ArtifactError
 from pipeline import storage
 from pipeline.generate import truth_path
 
@@ -29,8 +30,18 @@ class Truth:
     kinds: npt.NDArray[np.int16]
 
     def find(self, offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int16]]:
-        """True probability and hidden kind of the rows with these offsets."""
-        rows = np.searchsorted(self.offsets, offsets)
+        """True probability and hidden kind of the rows with these offsets.
+
+        Raises:
+            ArtifactError: no line of the generated log stood at one of the offsets.
+        """
+        rows = np.minimum(np.searchsorted(self.offsets, offsets), len(self.offsets) - 1)
+        wrong = offsets[self.offsets[rows] != offsets]
+        if len(wrong):
+            raise ArtifactError(
+                "The truth beside a log must be that of its lines. Received: a row without truth (byte offset "
+                f"{wrong[0]}); was the log changed after it was generated?"
+            )
         return self.p_star[rows], self.kinds[rows]
 
 

@@ -95,15 +95,20 @@ class Run:
                 return origin
         return None
 
-    def begin(self, stage: str, key: str, origin: Mapping[str, Any] | None = None) -> None:
-        """Makes the folder of a stage ready; partial outputs of the same key are kept, all others removed."""
+    def is_begun(self, stage: str, key: str) -> bool:
+        """Whether the stage is unfinished, and its partial outputs were made with these settings and inputs."""
         started = self.file(stage, ".started.json")
         unfinished = storage.exists(started) and not storage.exists(self.file(stage, "manifest.json"))
-        if not (unfinished and storage.read_json(started)["key"] == key):
-            # The manifest goes first: from here on the stage counts as unfinished.
-            storage.remove(self.file(stage, "manifest.json"))
+        return unfinished and storage.read_json(started)["key"] == key
+
+    def begin(self, stage: str, key: str, origin: Mapping[str, Any] | None = None) -> None:
+        """Makes the folder of a stage ready; partial outputs of the same key are kept, all others removed."""
+        if not self.is_begun(stage, key):
+            # What says that the folder is whole, or whose it is, goes first: the removal may be killed halfway.
+            for name in ("manifest.json", ".started.json"):
+                storage.remove(self.file(stage, name))
             storage.remove(self.file(stage))
-            storage.write_json(started, {"key": key, **(origin or {})})
+            storage.write_json(self.file(stage, ".started.json"), {"key": key, **(origin or {})})
 
     def finish(self, stage: str, key: str, contents: Mapping[str, Any]) -> None:
         """Writes the manifest of a stage, which makes it finished."""
@@ -136,8 +141,8 @@ class Run:
 
 
 def require_run(run: Run) -> None:
-    """Raises an ArtifactError unless the run directory is there, before anything is made in it."""
-    if not storage.exists(run.path):
+    """Raises an ArtifactError unless a local run directory is there, before anything is made in it."""
+    if not storage.is_remote(run.path) and not storage.exists(run.path):
         raise ArtifactError(f"--run must be a run directory. Received: {run.path} (no such directory).")
 
 

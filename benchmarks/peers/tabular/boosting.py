@@ -11,7 +11,7 @@ import pandas as pd
 import xgboost
 from numpy.typing import NDArray
 from rows import CATEGORICAL, NUMERIC, Rows
-from search import Choice, Fitted, LogUniform, Parameters, Peer, Probabilities, Uniform
+from search import Choice, Fitted, LogUniform, Parameters, Peer, Probabilities, Space, Uniform
 
 FOLDS = 10
 ROUNDS, PATIENCE = 3000, 50
@@ -25,7 +25,7 @@ LIGHTGBM_USUAL: Parameters = {
     "colsample_bytree": 0.5,
     "subsample": 0.8,
 }
-LIGHTGBM_SPACE = {
+LIGHTGBM_SPACE: Space = {
     "smoothing": Choice((5, 10, 20, 50, 100)),
     "learning_rate": LogUniform(0.02, 0.08),
     "num_leaves": Choice((7, 15, 31, 63)),
@@ -43,7 +43,7 @@ XGBOOST_USUAL: Parameters = {
     "colsample_bytree": 0.5,
     "subsample": 0.8,
 }
-XGBOOST_SPACE = {
+XGBOOST_SPACE: Space = {
     "smoothing": Choice((5, 10, 20, 50, 100)),
     "learning_rate": LogUniform(0.02, 0.08),
     "max_depth": Choice((3, 4, 5, 6)),
@@ -60,7 +60,7 @@ CATBOOST_USUAL: Parameters = {
     "rsm": 0.2,
     "max_ctr_complexity": 2,
 }
-CATBOOST_SPACE = {
+CATBOOST_SPACE: Space = {
     "learning_rate": LogUniform(0.08, 0.2),
     "depth": Choice((4, 5, 6)),
     "l2_leaf_reg": LogUniform(1, 50),
@@ -103,7 +103,7 @@ def lightgbm_peer(rows: Rows, seed: int, threads: int) -> Peer:
 
     def fit(parameters: Parameters) -> Fitted:
         x = features(parameters["smoothing"])
-        settings = fixed | {name: value for name, value in parameters.items() if name != "smoothing"}
+        settings: Parameters = fixed | {name: value for name, value in parameters.items() if name != "smoothing"}
         settings["min_child_samples"] = round(settings["min_child_samples"])
         data = lightgbm.Dataset(x[train], rows.label[train])
         judge = lightgbm.Dataset(x[valid], rows.label[valid], reference=data)
@@ -111,7 +111,7 @@ def lightgbm_peer(rows: Rows, seed: int, threads: int) -> Peer:
         model = lightgbm.train(settings, data, ROUNDS, valid_sets=[judge], callbacks=[stop])
 
         def predict(split: str) -> Probabilities:
-            return model.predict(x[rows.split[split]], num_iteration=model.best_iteration)
+            return np.asarray(model.predict(x[rows.split[split]], num_iteration=model.best_iteration))
 
         return Fitted(predict, {"rounds": int(model.best_iteration)})
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rows import Rows
 from scipy import sparse
-from search import Choice, Fitted, LogUniform, Parameters, Peer, Probabilities
+from search import Choice, Fitted, LogUniform, Parameters, Peer, Probabilities, Space
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -16,7 +16,7 @@ FOLDS = 10
 MISSING, LARGE = -(2**40), 2**40  # keys of numeric buckets: no integer of a log comes near them
 
 USUAL: Parameters = {"min_count": 4, "c": 0.05, "unseen": "rare"}
-SPACE = {
+SPACE: Space = {
     "min_count": Choice((2, 3, 4, 6, 10)),
     "c": LogUniform(0.02, 0.2),
     "unseen": Choice(("own", "rare")),

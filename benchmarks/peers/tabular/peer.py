@@ -107,6 +107,7 @@ def run(rows: Rows, names: list[str], options: argparse.Namespace) -> dict[str, 
         "models": models,
         "failed": failed,
     }
+    write_json(options.json, report)
     for name in names:
         result, reason = run_one(name, rows, options)
         failed.pop(name)

@@ -78,11 +78,14 @@ def read_rows(path: Path, split: str) -> Rows:
     """Read a .tsv or .tsv.gz log and split it by position."""
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     table = parse(raw)
+    label = table["label"].to_numpy()
+    if not np.isin(label, (0, 1)).all():
+        raise ValueError(f"{path}: the label, column 1, must be 0 or 1 in every line")
     numeric = [pc.cast(table[name], pa.float32(), safe=False).to_numpy() for name in NUMERIC]
     encoded = [table[name].unify_dictionaries().combine_chunks() for name in CATEGORICAL]
     columns = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in encoded]
     return Rows(
-        label=table["label"].to_numpy(),
+        label=label.astype(np.int8),
         numeric=np.column_stack(numeric).astype(np.float32),
         codes=np.column_stack([column.indices.to_numpy() for column in columns]).astype(np.int32),
         sizes=[len(column.dictionary) for column in columns],

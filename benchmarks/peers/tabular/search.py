@@ -99,7 +99,7 @@ def tune(name: str, peer: Peer, rows: Rows, trials: int, seed: int, budget: floa
     begin = time.perf_counter()
     longest = 0.0
     best: tuple[float, Fitted, Parameters] | None = None
-    history = []
+    history: list[float] = []
     for number, parameters in enumerate(candidates(peer, trials, seed), start=1):
         start = time.perf_counter()
         if start + longest - begin > budget:

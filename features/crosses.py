@@ -1,0 +1,213 @@
+"""Click statistics of pairs of columns, for a teacher: what two values say together beyond what each says alone.
+
+A cross is a pair of columns, or one numeric column. Its cells are the pairs of values (buckets of a numeric column)
+that enough training rows have. As with single values, a training row's own fold is left out of its statistics.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.blocks import Block
+from features.hashing import FOLDS
+from features.numeric import NumericColumn
+from features.statistics import leave_out
+
+Codes = npt.NDArray[np.int32]
+Cross = tuple[int, ...]
+
+MAX_ROWS = 1 << 21
+"""Crosses are counted on at most so many training rows, the latest ones: memory does not grow with the log."""
+_RANKING_ROWS = 1 << 16
+_MIN_CELL_ROWS = 20
+_MIN_COVERAGE = 0.3
+_MAX_VALUES = 3000
+_SMOOTHING = 30.0
+# Scaled up further, a statistic that hardly varies would show the noise of its folds.
+_MIN_DEVIATION = 0.01
+_SINGLE_SMOOTHING = 10.0
+ID_BITS = 24
+
+
+def coarse_edges(columns: Sequence[NumericColumn]) -> list[npt.NDArray[np.float32]]:
+    """Bucket edges for crosses: every second one of a column's own, in standardised units."""
+    return [column.standardised_edges()[::2] for column in columns]
+
+
+def bucket_codes(dense: npt.NDArray[np.float32], edges: Sequence[npt.NDArray[np.float32]]) -> Codes:
+    """Buckets of standardised numerics [n, columns]; missing is the bucket after the last: int32 [n, columns]."""
+    codes = np.empty(dense.shape, np.int32)
+    for index, limits in enumerate(edges):
+        found = np.searchsorted(limits, dense[:, index], side="right")
+        codes[:, index] = np.where(np.isnan(dense[:, index]), len(limits) + 1, found)
+    return codes
+
+
+@dataclass(frozen=True)
+class CrossRows:
+    """Training rows from which crosses are found.
+
+    Args:
+        codes: int32 [n, columns]: vocabulary ids of the categorical columns, then buckets of the numeric ones.
+        labels: uint8 [n].
+        folds: uint8 [n].
+        categorical: number of categorical columns.
+    """
+
+    codes: Codes
+    labels: npt.NDArray[np.uint8]
+    folds: npt.NDArray[np.uint8]
+    categorical: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CrossRows]) -> CrossRows:
+        """One set of all rows; there must be at least one part."""
+        return cls(
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.folds for part in parts]),
+            parts[0].categorical,
+        )
+
+    def take(self, rows: slice) -> CrossRows:
+        """Some of the rows."""
+        return CrossRows(self.codes[rows], self.labels[rows], self.folds[rows], self.categorical)
+
+
+def cross_rows(block: Block, edges: Sequence[npt.NDArray[np.float32]], without: Sequence[int] = ()) -> CrossRows:
+    """The rows of a block whose fold is not among those left out."""
+    kept = np.flatnonzero(~np.isin(block.folds, list(without)))
+    rows = block.take(kept)
+    codes = np.concatenate([rows.ids, bucket_codes(rows.dense, edges)], axis=1)
+    return CrossRows(codes, rows.labels, rows.folds, rows.ids.shape[1])
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """The statistics of the chosen crosses.
+
+    Args:
+        crosses: of column numbers, in the order of the features.
+        keys: int64 [cells], rising; see :func:`cell_keys`.
+        values: float32 [cells, 11]; column f leaves fold f out, column 10 none. A pair that is no cell has 0.
+    """
+
+    crosses: tuple[Cross, ...]
+    keys: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+
+
+def cell_keys(codes: Codes, crosses: Sequence[Cross]) -> npt.NDArray[np.int64]:
+    """The cell of each row in each cross: (cross number, first code, second code) in one int64 [n, crosses]."""
+    wide = codes.astype(np.int64)
+    keys = np.empty((len(codes), len(crosses)), np.int64)
+    for number, cross in enumerate(crosses):
+        keys[:, number] = (number << 2 * ID_BITS) + (wide[:, cross[0]] << ID_BITS) + wide[:, cross[-1]]
+    return keys
+
+
+def find_crosses(rows: CrossRows, number: int) -> CrossTable:
+    """Chooses crosses and computes their statistics.
+
+    All numeric columns are taken alone. Pairs are ranked by the correlation of their statistic with what the two
+    single statistics leave unexplained, over the training rows, each with its own fold left out.
+
+    Args:
+        rows: training rows that the teacher may see; the latest :data:`MAX_ROWS` are used.
+        number: of pairs to choose.
+    """
+    rows = rows.take(slice(-MAX_ROWS, None))
+    if not number or not len(rows.labels):
+        return CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
+    sample = _Statistics(rows.take(slice(-_RANKING_ROWS, None)))
+    ranked = sorted(((sample.usefulness(pair), pair) for pair in sample.candidates()), reverse=True)
+    pairs = [pair for use, pair in ranked[:number] if use > 0]
+    columns = range(rows.categorical, rows.codes.shape[1])
+    crosses: tuple[Cross, ...] = (*((column,) for column in columns), *sorted(pairs))
+    whole = _Statistics(rows)
+    keys, values = zip(*(whole.cells(cross, index) for index, cross in enumerate(crosses)), strict=True)
+    return CrossTable(crosses, np.concatenate(keys), np.concatenate(values))
+
+
+class _Statistics:
+    """Smoothed log-odds of the values of single columns, and of pairs relative to them."""
+
+    def __init__(self, rows: CrossRows) -> None:
+        self._rows = rows
+        counts = np.bincount(rows.folds, minlength=FOLDS)
+        clicks = np.bincount(rows.folds[rows.labels == 1], minlength=FOLDS)
+        rate = np.clip(leave_out(clicks) / np.maximum(leave_out(counts), 1), 1e-6, 1 - 1e-6)
+        self._prior = np.log(rate / (1 - rate))
+        self._single = [self._single_odds(column) for column in range(rows.codes.shape[1])]
+
+    def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[npt.NDArray[np.int64], ...]:
+        """Rows and clicks by code and fold left out: int64 [size, 11] each."""
+        cells = codes.astype(np.int64) * FOLDS + self._rows.folds
+        counts = np.bincount(cells, minlength=size * FOLDS).reshape(size, FOLDS)
+        clicks = np.bincount(cells[self._rows.labels == 1], minlength=size * FOLDS).reshape(size, FOLDS)
+        return leave_out(counts), leave_out(clicks)
+
+    def _single_odds(self, column: int) -> npt.NDArray[np.float64]:
+        """Log-odds of each code of a column, minus those of the base rate: [codes, 11]."""
+        codes = self._rows.codes[:, column]
+        counts, clicks = self._count(codes, int(codes.max()) + 1)
+        return _log_odds(clicks, counts, np.broadcast_to(self._prior, counts.shape), _SINGLE_SMOOTHING)
+
+    def candidates(self) -> list[Cross]:
+        """Pairs of columns of which at least one has few values."""
+        large = [len(odds) > _MAX_VALUES for odds in self._single]
+        pairs = itertools.combinations(range(len(large)), 2)
+        return [(a, b) for a, b in pairs if not (large[a] and large[b])]
+
+    def _pair(self, pair: Cross) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Distinct pairs of codes: the row's pair [n], rows by pair [pairs], additive log-odds [pairs, 11]."""
+        first, second = (self._rows.codes[:, column].astype(np.int64) for column in pair)
+        found, distinct = pd.factorize((first << ID_BITS) + second)
+        a, b = distinct >> ID_BITS, distinct & ((1 << ID_BITS) - 1)
+        additive = self._single[pair[0]][a] + self._single[pair[1]][b] + self._prior
+        return found, distinct, np.clip(additive, -4.6, 4.6)
+
+    def usefulness(self, pair: Cross) -> float:
+        """Correlation of the pair's statistic with the residual of the additive one; 0 for too few rows a cell."""
+        found, distinct, additive = self._pair(pair)
+        counts, clicks = self._count(found, len(distinct))
+        if (counts[:, FOLDS] >= _MIN_CELL_ROWS)[found].mean() < _MIN_COVERAGE:
+            return 0.0
+        own = (found, self._rows.folds)
+        values = _log_odds(clicks, counts, additive, _SMOOTHING)[own]
+        residual = self._rows.labels - 1 / (1 + np.exp(-additive[own]))
+        return float(abs(np.corrcoef(values, residual)[0, 1])) if values.std() > 0 else 0.0
+
+    def cells(self, cross: Cross, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Keys and values of the cells of a cross, values scaled to deviation 1 over the training rows."""
+        if len(cross) == 1:
+            values = self._single[cross[0]]
+            distinct = np.arange(len(values)) * ((1 << ID_BITS) + 1)
+            rows = np.bincount(self._rows.codes[:, cross[0]], minlength=len(values))
+        else:
+            found, distinct, additive = self._pair(cross)
+            counts, clicks = self._count(found, len(distinct))
+            values, rows = _log_odds(clicks, counts, additive, _SMOOTHING), counts[:, FOLDS]
+        kept = np.flatnonzero(rows >= _MIN_CELL_ROWS)
+        kept = kept[np.argsort(distinct[kept])]
+        total = values[kept, FOLDS]
+        deviation = np.sqrt((rows[kept] * total**2).sum() / max(len(self._rows.labels), 1)) if len(kept) else 1.0
+        keys = (np.int64(number) << 2 * ID_BITS) + distinct[kept].astype(np.int64)
+        return keys, (values[kept] / max(float(deviation), _MIN_DEVIATION)).astype(np.float32)
+
+
+def _log_odds(
+    clicks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], prior: npt.NDArray[np.float64], smoothing: float
+) -> npt.NDArray[np.float64]:
+    """Log-odds with ``smoothing`` rows of the prior added, minus the prior's own log-odds."""
+    rate = 1 / (1 + np.exp(-prior))
+    return np.log((clicks + smoothing * rate) / (rows - clicks + smoothing * (1 - rate))) - prior

@@ -1,0 +1,159 @@
+"""The schema: Criteo's columns, the rules, and JSON that is read back or refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import ConfigError
+from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, KINDS, LABEL, Column, Schema
+
+REQUIRED = (Column("y", LABEL), Column("n", INTEGER), Column("c", CATEGORICAL))
+MIXED = Schema(
+    (
+        Column("id", KEY),
+        Column("site", CATEGORICAL),
+        Column("price", FLOAT),
+        Column("click", LABEL),
+        Column("app", CATEGORICAL),
+        Column("age", INTEGER),
+        Column("hour", KEY),
+    ),
+    delimiter=",",
+    header=True,
+)
+
+
+def test_criteo_has_the_columns_of_the_display_advertising_challenge() -> None:
+    assert len(CRITEO.columns) == 40 and CRITEO.delimiter == "\t" and not CRITEO.header
+    assert CRITEO.names[0] == CRITEO.label == "label"
+    assert CRITEO.numeric == tuple("I1 I2 I3 I4 I5 I6 I7 I8 I9 I10 I11 I12 I13".split())
+    assert len(CRITEO.categorical) == 26
+    assert CRITEO.categorical[0] == "C1" and CRITEO.categorical[-1] == "C26"
+    assert CRITEO.names == ("label", *CRITEO.numeric, *CRITEO.categorical)
+    assert CRITEO.keys == ()
+    assert {column.kind for column in CRITEO.columns[1:14]} == {INTEGER}
+
+
+def test_names_by_kind_keep_the_order_of_the_file() -> None:
+    assert MIXED.names == ("id", "site", "price", "click", "app", "age", "hour")
+    assert MIXED.label == "click"
+    assert MIXED.numeric == ("price", "age")
+    assert MIXED.categorical == ("site", "app")
+    assert MIXED.keys == ("id", "hour")
+    assert [column.name for column in MIXED.without_label()] == ["id", "site", "price", "app", "age", "hour"]
+
+
+def test_schemas_are_values() -> None:
+    copy = pickle.loads(pickle.dumps(MIXED))
+    assert copy == MIXED and hash(copy) == hash(MIXED) and copy != CRITEO
+    assert copy.numeric == ("price", "age")
+
+
+@pytest.mark.parametrize(
+    ("columns", "delimiter", "message"),
+    [
+        ((*REQUIRED, Column("n", FLOAT)), "\t", "unique"),
+        ((*REQUIRED, Column("", FLOAT)), "\t", "not empty"),
+        ((*REQUIRED, Column("x", "text")), "\t", "'text' .*'x'"),
+        (REQUIRED[1:], "\t", r"one label column. Received: \[\]"),
+        ((*REQUIRED, Column("z", LABEL)), "\t", r"one label column. Received: \['y', 'z'\]"),
+        (REQUIRED[:2], "\t", "1 numeric, 0 categorical"),
+        ((REQUIRED[0], REQUIRED[2]), "\t", "0 numeric, 1 categorical"),
+        (REQUIRED, "", "delimiter .* Received: ''"),
+        (REQUIRED, "||", "delimiter"),
+        (REQUIRED, "§", "delimiter"),
+        (REQUIRED, "\n", "delimiter"),
+        (REQUIRED, "\r", "delimiter"),
+        (REQUIRED, "\0", "delimiter"),
+        (REQUIRED, '"', "delimiter"),
+    ],
+)
+def test_a_broken_rule_is_a_config_error(columns: tuple[Column, ...], delimiter: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Schema(columns, delimiter)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", " ", "\x01", "'"])
+def test_delimiters(delimiter: str) -> None:
+    assert Schema(REQUIRED, delimiter).delimiter == delimiter
+
+
+def test_json_is_plain_and_as_documented() -> None:
+    assert Schema(REQUIRED, ",", True).to_json() == {
+        "delimiter": ",",
+        "header": True,
+        "columns": [
+            {"name": "y", "kind": "label"},
+            {"name": "n", "kind": "integer"},
+            {"name": "c", "kind": "categorical"},
+        ],
+    }
+
+
+def test_json_defaults_are_those_of_criteo() -> None:
+    schema = Schema.from_json({"columns": CRITEO.to_json()["columns"]})
+    assert schema == CRITEO
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.text(min_size=1), min_size=3, max_size=8, unique=True),
+    st.lists(st.sampled_from([kind for kind in KINDS if kind != LABEL]), min_size=5, max_size=5),
+    st.sampled_from("\t,;|"),
+    st.booleans(),
+)
+def test_json_round_trip(names: list[str], kinds: list[str], delimiter: str, header: bool) -> None:
+    pairs = zip(names, [LABEL, INTEGER, CATEGORICAL, *kinds], strict=False)
+    schema = Schema(tuple(Column(name, kind) for name, kind in pairs), delimiter, header)
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+GOOD = Schema(REQUIRED).to_json()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"delimiter": ","},
+        {**GOOD, "delimeter": ","},
+        {**GOOD, "delimiter": 9},
+        {**GOOD, "delimiter": None},
+        {**GOOD, "header": "false"},
+        {**GOOD, "header": 1},
+        {**GOOD, "columns": None},
+        {**GOOD, "columns": "label"},
+        {**GOOD, "columns": {"name": "y", "kind": "label"}},
+        {**GOOD, "columns": []},
+        {**GOOD, "columns": ["y"]},
+        {**GOOD, "columns": [*GOOD["columns"], {"name": "x"}]},
+        {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": "float", "type": "int"}]},
+        {**GOOD, "columns": [*GOOD["columns"], {"name": 7, "kind": "float"}]},
+        {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": None}]},
+    ],
+)
+def test_other_json_is_a_config_error_that_says_where(value: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"Received: .*\((.*)schema"):
+        Schema.from_json(value, "my schema")
+
+
+def test_load(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(MIXED.to_json()), encoding="utf-8")
+    assert Schema.load(str(path)) == MIXED
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b'{"columns": 3}'])
+def test_load_of_anything_else_is_a_config_error_with_the_path(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "schema.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="schema.json"):
+        Schema.load(str(path))

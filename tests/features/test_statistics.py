@@ -1,0 +1,251 @@
+"""Click statistics: formulas by hand, and what a row's own fold can and cannot change."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import ConfigError
+from features.hashing import FOLDS
+from features.statistics import NO_FOLD, ClickCounts, ClickStatistics
+from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN, Vocabulary, count_values
+
+COLUMNS = ("site", "app")
+
+
+def random_log(rows: int = 500, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({name: [b"%x" % v if v else b"" for v in rng.zipf(1.5, rows) % 30] for name in COLUMNS})
+    frame["fold"] = rng.integers(0, FOLDS, rows)
+    frame["label"] = (rng.random(rows) < 0.3).astype(int)
+    return frame
+
+
+def counts_of(log: pd.DataFrame, vocabularies: list[pa.BinaryArray] | None = None) -> ClickCounts:
+    """Counts of a log; with given vocabularies, of their values and in their order."""
+    made = []
+    for index, name in enumerate(COLUMNS):
+        column = pa.array(log[name].tolist(), pa.binary()).dictionary_encode()
+        table = count_values([column], log["fold"].to_numpy(np.uint8), log["label"].to_numpy(np.uint8))
+        vocabulary = Vocabulary.merge([table], 1, 10**6)
+        if vocabularies is not None:
+            vocabulary = reordered(vocabulary, vocabularies[index])
+        made.append(vocabulary)
+    rows = np.bincount(log["fold"], minlength=FOLDS)
+    clicks = np.bincount(log["fold"][log["label"] == 1], minlength=FOLDS)
+    return ClickCounts.of(made, rows.tolist(), clicks.tolist())
+
+
+def reordered(vocabulary: Vocabulary, values: pa.BinaryArray) -> Vocabulary:
+    place = {value: number for number, value in enumerate(vocabulary.values.to_pylist(), FIRST_VALUE)}
+    # Vocabulary id 1 has no rows, like a value that does not occur.
+    rows = [MISSING, UNSEEN, *(place.get(value, UNSEEN) for value in values.to_pylist())]
+    return Vocabulary(values, vocabulary.counts[rows], vocabulary.clicks[rows])
+
+
+def values_of(log: pd.DataFrame) -> list[pa.BinaryArray]:
+    return [pa.array(sorted(set(log[name]) - {b""}), pa.binary()) for name in COLUMNS]
+
+
+def small() -> ClickCounts:
+    """One column; id 2 has 3 rows and 1 click in fold 0, and 5 rows and 4 clicks in fold 7."""
+    counts, clicks = np.zeros((3, FOLDS), np.int64), np.zeros((3, FOLDS), np.int64)
+    counts[2, 0], clicks[2, 0], counts[2, 7], clicks[2, 7] = 3, 1, 5, 4
+    vocabulary = Vocabulary(pa.array([b"a"], pa.binary()), counts, clicks)
+    return ClickCounts.of([vocabulary], [10] * FOLDS, [2] * 5 + [4] * 5)
+
+
+def test_formulas_by_hand() -> None:
+    found = small().statistics(10.0)
+    assert found.log_odds.dtype == found.log_count.dtype == np.float32 and found.known.dtype == np.bool_
+    assert found.log_odds.shape == found.log_count.shape == found.known.shape == (3, FOLDS + 1)
+    # 30 clicks in 100 rows. Without fold 0: 28 in 90; without fold 7: 26 in 90.
+    without_0 = math.log((4 + 10 * 28 / 90) / (1 + 10 * 62 / 90))
+    without_7 = math.log((1 + 10 * 26 / 90) / (2 + 10 * 64 / 90))
+    mean = (3 * without_0 + 5 * without_7) / 8
+    deviation = math.sqrt((3 * (without_0 - mean) ** 2 + 5 * (without_7 - mean) ** 2) / 8)
+    odds = found.log_odds.astype(np.float64) * deviation + mean
+    assert odds[2, 0] == pytest.approx(without_0, rel=1e-5)
+    assert odds[2, 7] == pytest.approx(without_7, rel=1e-5)
+    assert odds[2, 1] == pytest.approx(math.log((5 + 10 * 28 / 90) / (3 + 10 * 62 / 90)), rel=1e-5)
+    assert odds[2, NO_FOLD] == pytest.approx(math.log((5 + 10 * 0.3) / (3 + 10 * 0.7)), rel=1e-5)
+    # A value without rows has the log-odds of the base rate.
+    assert odds[UNSEEN, NO_FOLD] == pytest.approx(math.log(3 / 7), rel=1e-5)
+    assert odds[UNSEEN, 7] == pytest.approx(math.log(26 / 64), rel=1e-5)
+    # Five rows are left without fold 0, three without fold 7; log(1 + n) is then log 6 and log 4.
+    mean = (3 * math.log(6) + 5 * math.log(4)) / 8
+    deviation = (math.log(6) - math.log(4)) * math.sqrt(15) / 8
+    count = found.log_count.astype(np.float64) * deviation + mean
+    np.testing.assert_allclose(count[2, [NO_FOLD, 0, 7, 1]], np.log([9, 6, 4, 9]), rtol=1e-5)
+    np.testing.assert_allclose(count[UNSEEN], 0, atol=1e-5)
+    assert found.known.tolist() == [[False] * 11, [False] * 11, [True] * 11]
+    assert small().base_rate() == 0.3
+
+
+def test_columns_lie_one_below_the_other() -> None:
+    log = random_log()
+    counts = counts_of(log)
+    sizes = [log[name].nunique() - (b"" in set(log[name])) + FIRST_VALUE for name in COLUMNS]
+    assert counts.starts.tolist() == [0, sizes[0]] and counts.starts.dtype == np.int64
+    assert len(counts.counts) == len(counts.clicks) == sum(sizes)
+    assert counts.counts[counts.starts[1] + MISSING].sum() == (log["app"] == b"").sum()
+    assert counts.base_rate() == log["label"].mean()
+
+
+def raw_by_pandas(log: pd.DataFrame, vocabularies: list[pa.BinaryArray], smoothing: float) -> list[pd.DataFrame]:
+    """For each column a row an id and a fold that is left out, from the raw rows: n, odds, count."""
+    columns = []
+    for name, values in zip(COLUMNS, vocabularies, strict=True):
+        parts = []
+        for fold in range(FOLDS + 1):
+            rest = log[log["fold"] != fold]
+            rate = rest["label"].mean()
+            groups = rest.groupby(name)["label"].agg(n="size", clicks="sum")
+            groups = groups.reindex([b"", b"no such value", *values.to_pylist()], fill_value=0)
+            odds = (groups["clicks"] + smoothing * rate) / (groups["n"] - groups["clicks"] + smoothing * (1 - rate))
+            parts.append(groups.assign(odds=np.log(odds), count=np.log(1 + groups["n"])))
+        columns.append(pd.concat(parts, keys=range(FOLDS + 1), names=["left_out", "value"]))
+    return columns
+
+
+@pytest.mark.parametrize("smoothing", [0.5, 20.0])
+def test_statistics_against_raw_rows_without_the_fold(smoothing: float) -> None:
+    log = random_log()
+    vocabularies = values_of(log)
+    counts = counts_of(log, vocabularies)
+    found = counts.statistics(smoothing)
+    raw = raw_by_pandas(log, vocabularies, smoothing)
+    for start, name, expected in zip(counts.starts, COLUMNS, raw, strict=True):
+        # Every training row as it is shown: without its own fold.
+        shown = expected.loc[pd.MultiIndex.from_arrays([log["fold"], log[name]])]
+        part = slice(start, start + len(expected) // (FOLDS + 1))
+        for fold in range(FOLDS + 1):
+            odds = (expected.loc[fold, "odds"] - shown["odds"].mean()) / shown["odds"].std(ddof=0)
+            count = (expected.loc[fold, "count"] - shown["count"].mean()) / shown["count"].std(ddof=0)
+            np.testing.assert_allclose(found.log_odds[part, fold], odds, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(found.log_count[part, fold], count, rtol=1e-5, atol=1e-6)
+            assert found.known[part, fold].tolist() == (expected.loc[fold, "n"] > 0).tolist()
+
+
+def test_training_rows_see_standardised_statistics() -> None:
+    log = random_log()
+    counts = counts_of(log)
+    found = counts.statistics(20.0)
+    for start, end in zip(counts.starts, [*counts.starts[1:], len(counts.counts)], strict=True):
+        for array in (found.log_odds, found.log_count):
+            shown = np.repeat(array[start:end, :FOLDS].ravel().astype(np.float64), counts.counts[start:end].ravel())
+            assert len(shown) == len(log)
+            assert shown.mean() == pytest.approx(0, abs=1e-5) and shown.std() == pytest.approx(1, abs=1e-5)
+
+
+def assert_same(first: ClickStatistics, second: ClickStatistics) -> None:
+    """Equal in every bit."""
+    for name in ("log_odds", "log_count", "known"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
+
+
+@pytest.mark.parametrize("folds", [[0], [7], [1, 6], [0, 2, 4, 6, 8]])
+def test_without_folds_equals_a_log_without_their_rows(folds: list[int]) -> None:
+    log = random_log()
+    vocabularies = values_of(log)
+    rest = counts_of(log[~log["fold"].isin(folds)], vocabularies)
+    without = counts_of(log, vocabularies).without(folds)
+    assert without.base_rate() == rest.base_rate()
+    np.testing.assert_array_equal(without.counts, rest.counts)
+    found = without.statistics(20.0)
+    assert_same(found, rest.statistics(20.0))
+    # Nothing is left of these folds, so leaving them out once more changes nothing.
+    for fold in folds:
+        np.testing.assert_array_equal(found.log_odds[:, fold], found.log_odds[:, NO_FOLD])
+        np.testing.assert_array_equal(found.log_count[:, fold], found.log_count[:, NO_FOLD])
+
+
+def test_without_does_not_change_the_counts_it_came_from() -> None:
+    counts = counts_of(random_log())
+    before = counts.counts.copy()
+    counts.without([3])
+    np.testing.assert_array_equal(counts.counts, before)
+    assert_same(counts.without([]).statistics(1.0), counts.statistics(1.0))
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_labels_of_a_fold_cannot_reach_the_teacher_without_it(fold: int) -> None:
+    log = random_log(seed=fold)
+    flipped = log.assign(label=np.where(log["fold"] == fold, 1 - log["label"], log["label"]))
+    assert not flipped["label"].equals(log["label"])
+    vocabularies = values_of(log)
+    first, second = (counts_of(frame, vocabularies) for frame in (log, flipped))
+    assert_same(first.without([fold]).statistics(20.0), second.without([fold]).statistics(20.0))
+    assert first.without([fold]).base_rate() == second.without([fold]).base_rate()
+
+
+@pytest.mark.parametrize("fold", range(0, FOLDS, 3))
+def test_labels_of_a_fold_reach_its_rows_through_the_scale_of_the_column_only(fold: int) -> None:
+    log = random_log(seed=fold)
+    flipped = log.assign(label=np.where(log["fold"] == fold, 1 - log["label"], log["label"]))
+    vocabularies = values_of(log)
+    counts, others = counts_of(log, vocabularies), counts_of(flipped, vocabularies)
+    found, other = counts.statistics(20.0), others.statistics(20.0)
+    np.testing.assert_array_equal(found.log_count, other.log_count)
+    for start, end in zip(counts.starts, [*counts.starts[1:], len(counts.counts)], strict=True):
+        own, flipped_own = found.log_odds[start:end, fold], other.log_odds[start:end, fold]
+        slope, shift = np.polyfit(own, flipped_own, 1)
+        np.testing.assert_allclose(own * slope + shift, flipped_own, atol=1e-5)
+        # All other rows see the labels.
+        for seen in [*(set(range(FOLDS)) - {fold}), NO_FOLD]:
+            assert (
+                np.abs(found.log_odds[start:end, seen] * slope + shift - other.log_odds[start:end, seen]).max() > 0.01
+            )
+
+
+CELLS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(0, 1)), min_size=FOLDS, max_size=FOLDS)
+
+
+def found_counts(counts: ClickCounts) -> np.ndarray:
+    """Rows of each id by the fold that is left out, fold by fold."""
+    kept = [[f for f in range(FOLDS) if f != left_out] for left_out in range(FOLDS + 1)]
+    return np.stack([counts.counts[:, folds].sum(axis=1) for folds in kept], axis=1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(CELLS, min_size=3, max_size=5), st.floats(1e-3, 1e6), st.sampled_from([0.0, 0.5, 1.0]))
+def test_never_infinite_and_never_a_warning(
+    cells: list[list[tuple[int, float]]], smoothing: float, rate: float
+) -> None:
+    counts = np.array([[count for count, _ in row] for row in cells], np.int64)
+    clicks = np.array([[int(count * share) for count, share in row] for row in cells], np.int64)
+    vocabulary = Vocabulary(pa.array([b"%d" % i for i in range(len(cells) - 2)], pa.binary()), counts, clicks)
+    rows = counts.sum(axis=0)
+    click_counts = ClickCounts.of([vocabulary], rows.tolist(), (rows * rate).astype(np.int64).tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for part in (click_counts, click_counts.without([0, 5]), click_counts.without(range(FOLDS))):
+            found = part.statistics(smoothing)
+            assert np.isfinite(found.log_odds).all() and np.isfinite(found.log_count).all()
+            assert found.known.tolist() == (found_counts(part) > 0).tolist()
+            assert 0 <= part.base_rate() <= 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, -1.0, math.inf, math.nan])
+def test_smoothing_must_be_positive_and_finite(smoothing: float) -> None:
+    with pytest.raises(ConfigError, match="smoothing must be positive and finite"):
+        small().statistics(smoothing)
+
+
+def test_columns_do_not_depend_on_each_other() -> None:
+    log = random_log()
+    counts = counts_of(log)
+    both = counts.statistics(20.0)
+    start = counts.starts[1]
+    for part in (slice(0, start), slice(start, None)):
+        alone = ClickCounts(counts.starts[:1], counts.counts[part], counts.clicks[part], counts.rows, counts.row_clicks)
+        found = alone.statistics(20.0)
+        assert found.log_odds.tobytes() == both.log_odds[part].tobytes()
+        assert found.log_count.tobytes() == both.log_count[part].tobytes()

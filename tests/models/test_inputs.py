@@ -1,0 +1,275 @@
+"""Batches from shards: every row once, shuffled by the seed, joined with its targets, or an error."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.blocks import Block
+from features.targets import TargetBlock
+from features.tfrecord import write_record
+from models.backend import tf
+from models.inputs import ShardFiles, evaluation_batches, training_batches
+
+NUMERIC, CATEGORICAL, OUTPUTS = 2, 3, 4
+TEACHER = "teacher-1"
+Rows = dict[str, np.ndarray]
+
+
+def make_block(numbers: Iterable[int]) -> Block:
+    """Rows with these numbers; every field of a row follows from its number."""
+    n = np.fromiter(numbers, np.int64)
+    dense = np.stack([n / 8, -n / 8], axis=1).astype(np.float32)
+    dense[n % 5 == 0, 1] = np.nan
+    ids = np.stack([n, n % 7, n + 2**20], axis=1).astype(np.int32)
+    return Block((n % 3 == 0).astype(np.uint8), dense, ids, (n % 10).astype(np.uint8), n * 100)
+
+
+def logits_of(numbers: np.ndarray) -> np.ndarray:
+    return (numbers[:, np.newaxis] * np.array([1.0, -1.0, 0.5, 0.25])).astype(np.float32)
+
+
+def make_targets(block: Block, teacher: str = TEACHER) -> TargetBlock:
+    return TargetBlock(logits_of(block.ids[:, 0]), block.offsets, teacher)
+
+
+def write(path: Path, blocks: Iterable[Block | TargetBlock]) -> str:
+    with open(path, "wb") as file:
+        for block in blocks:
+            write_record(file, block.encode())
+    return str(path)
+
+
+def write_split(folder: Path, shards: list[list[Block]], with_targets: bool = True) -> ShardFiles:
+    examples = [write(folder / f"{number}.tfrecord", blocks) for number, blocks in enumerate(shards)]
+    files = ShardFiles(examples, (NUMERIC, CATEGORICAL))
+    if not with_targets:
+        return files
+    targets = [
+        write(folder / f"{number}.targets", [make_targets(block) for block in blocks])
+        for number, blocks in enumerate(shards)
+    ]
+    return replace(files, targets=targets, teacher=TEACHER, outputs=OUTPUTS)
+
+
+def cut(rows: int, shards: int, block_rows: int) -> list[list[Block]]:
+    """Rows 0, 1, ... in shards of equal size, cut into blocks."""
+    parts = np.array_split(np.arange(rows), shards)
+    return [list(make_block(part).split(block_rows)) for part in parts]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ShardFiles:
+    """1000 rows in 4 shards of 5 blocks."""
+    return write_split(tmp_path_factory.mktemp("split"), cut(1000, 4, 57))
+
+
+@pytest.fixture(scope="module")
+def plain(files: ShardFiles) -> ShardFiles:
+    """The same without targets."""
+    return ShardFiles(files.examples, files.columns)
+
+
+def numpy_batches(batches: tf.data.Dataset) -> Iterator[Rows]:
+    for batch in batches:
+        yield {name: value.numpy() for name, value in batch.items()}
+
+
+def epochs(batches: tf.data.Dataset, rows: int, number: int = 1) -> list[list[Rows]]:
+    """The first epochs; a batch never spans two of them."""
+    stream = numpy_batches(batches)
+    found = []
+    for _ in range(number):
+        epoch: list[Rows] = []
+        while sum(map(size, epoch)) < rows:
+            epoch.append(next(stream))
+        found.append(epoch)
+    return found
+
+
+def size(batch: Rows) -> int:
+    return len(batch["label"])
+
+
+def numbers(batches: list[Rows]) -> np.ndarray:
+    return np.concatenate([batch["ids"][:, 0] for batch in batches])
+
+
+def check_rows(batch: Rows, with_targets: bool) -> None:
+    """Every field of a row is that of its number."""
+    expected = make_block(batch["ids"][:, 0])
+    np.testing.assert_array_equal(batch["ids"], expected.ids)
+    np.testing.assert_array_equal(batch["dense"], expected.dense)
+    np.testing.assert_array_equal(batch["label"], expected.labels.astype(np.float32))
+    np.testing.assert_array_equal(batch["fold"], expected.folds.astype(np.int32))
+    if with_targets:
+        np.testing.assert_array_equal(batch["targets"], logits_of(batch["ids"][:, 0]))
+    else:
+        assert "targets" not in batch
+
+
+def test_shapes_and_types(files: ShardFiles) -> None:
+    for batches in (training_batches(files, 64, 0), evaluation_batches(files)):
+        spec = batches.element_spec
+        found = {name: (spec[name].dtype, spec[name].shape.as_list()) for name in spec if name != "offset"}
+        assert found == {
+            "ids": (tf.int32, [None, CATEGORICAL]),
+            "dense": (tf.float32, [None, NUMERIC]),
+            "fold": (tf.int32, [None]),
+            "label": (tf.float32, [None]),
+            "targets": (tf.float32, [None, OUTPUTS]),
+        }
+
+
+@pytest.mark.parametrize("with_targets", [False, True])
+def test_every_row_once_an_epoch_and_whole(files: ShardFiles, plain: ShardFiles, with_targets: bool) -> None:
+    chosen = files if with_targets else plain
+    for epoch in epochs(training_batches(chosen, 64, seed=3), 1000, number=2):
+        assert [size(batch) for batch in epoch] == [64] * 15 + [40]
+        np.testing.assert_array_equal(np.sort(numbers(epoch)), np.arange(1000))
+        for batch in epoch:
+            check_rows(batch, with_targets)
+
+
+def test_rows_are_shuffled_across_shards_and_within_them(plain: ShardFiles) -> None:
+    order = numbers(epochs(training_batches(plain, 64, seed=3), 1000)[0])
+    first = order[:64]
+    # Four shards of 250 rows: of 64 random rows, 16 a shard (standard deviation 3.4).
+    assert np.bincount(first // 250, minlength=4).min() >= 4
+    for shard in range(4):
+        own = order[order // 250 == shard]
+        assert 80 < np.count_nonzero(np.diff(own) < 0) < 170  # half of 249 in a random order
+    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.15
+
+
+def test_the_order_follows_from_the_seed(files: ShardFiles, plain: ShardFiles) -> None:
+    once = epochs(training_batches(plain, 64, seed=3), 1000, number=2)
+    again = epochs(training_batches(plain, 64, seed=3), 1000, number=2)
+    joined = epochs(training_batches(files, 64, seed=3), 1000)
+    other = epochs(training_batches(plain, 64, seed=4), 1000)
+    np.testing.assert_array_equal([numbers(epoch) for epoch in once], [numbers(epoch) for epoch in again])
+    np.testing.assert_array_equal(numbers(once[0]), numbers(joined[0]))
+    assert np.count_nonzero(numbers(once[0]) == numbers(other[0])) < 20
+    assert np.count_nonzero(numbers(once[0]) == numbers(once[1])) < 20
+
+
+def test_the_batch_size_does_not_change_the_order(plain: ShardFiles) -> None:
+    small, large = (epochs(training_batches(plain, rows, seed=3), 1000)[0] for rows in (7, 999))
+    np.testing.assert_array_equal(numbers(small), numbers(large))
+
+
+def test_more_shards_and_rows_than_are_shuffled_at_once(tmp_path: Path) -> None:
+    rows = 80_000
+    files = write_split(tmp_path, cut(rows, 20, 1000), with_targets=False)
+    order = numbers(epochs(training_batches(files, 5000, seed=0), rows)[0])
+    np.testing.assert_array_equal(np.sort(order), np.arange(rows))
+    # Of 20 shards at least the 16 that are read side by side.
+    assert len(np.unique(order[:5000] // 4000)) >= 16
+
+
+@pytest.mark.parametrize("without", [(0,), (1, 6), (0, 2, 4, 6, 8)])
+def test_without_folds_removes_exactly_their_rows(files: ShardFiles, without: tuple[int, ...]) -> None:
+    left = np.array([n for n in range(1000) if n % 10 not in without])
+    for epoch in epochs(training_batches(files, 64, seed=3, without=without), len(left), number=2):
+        np.testing.assert_array_equal(np.sort(numbers(epoch)), left)
+        for batch in epoch:
+            check_rows(batch, with_targets=True)
+
+
+@pytest.mark.parametrize("with_targets", [False, True])
+def test_evaluation_keeps_the_order_and_leaves_no_fold_out(
+    files: ShardFiles, plain: ShardFiles, with_targets: bool
+) -> None:
+    batches = list(numpy_batches(evaluation_batches(files if with_targets else plain, batch_size=300)))
+    assert [size(batch) for batch in batches] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(numbers(batches), np.arange(1000))
+    for batch in batches:
+        np.testing.assert_array_equal(batch["fold"], np.full(size(batch), 10))
+        check_rows({**batch, "fold": make_block(batch["ids"][:, 0]).folds}, with_targets)
+
+
+def other_rows(blocks: list[Block]) -> list[TargetBlock]:
+    return [make_targets(block.take(np.arange(len(block))[::-1])) for block in blocks]
+
+
+def fewer_rows(blocks: list[Block]) -> list[TargetBlock]:
+    return [make_targets(block.take(slice(1, None))) for block in blocks]
+
+
+def other_teacher(blocks: list[Block]) -> list[TargetBlock]:
+    return [make_targets(block) for block in blocks[:-1]] + [make_targets(blocks[-1], "teacher-2")]
+
+
+def first_blocks(blocks: list[Block]) -> list[TargetBlock]:
+    return [make_targets(block) for block in blocks[:-1]]
+
+
+def no_blocks(blocks: list[Block]) -> list[TargetBlock]:
+    return []
+
+
+def one_block_more(blocks: list[Block]) -> list[TargetBlock]:
+    return [make_targets(block) for block in [*blocks, make_block([7000])]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (other_rows, "Targets must belong to the rows of their examples.* block"),
+        (fewer_rows, "Targets must belong to the rows of their examples.* block"),
+        (other_teacher, "Targets must come from the teacher of their manifest"),
+        (first_blocks, "Targets must have a block for each block of their examples"),
+        (no_blocks, "Targets must have a block for each block of their examples"),
+        (one_block_more, "Targets must have a block for each block of their examples"),
+    ],
+)
+def test_targets_that_do_not_belong_to_the_examples_are_an_error(
+    tmp_path: Path, damage: Callable[[list[Block]], list[TargetBlock]], message: str
+) -> None:
+    shards = cut(60, 2, 10)
+    files = write_split(tmp_path, shards)
+    write(Path(files.targets[1]), damage(shards[1]))
+    for batches in (training_batches(files, 64, seed=0), evaluation_batches(files)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}; run precompute again.*1.targets"):
+            list(itertools.islice(batches, 3))
+
+
+def test_the_error_passes_through_a_training_graph(tmp_path: Path) -> None:
+    shards = cut(60, 2, 10)
+    files = write_split(tmp_path, shards)
+    write(Path(files.targets[0]), first_blocks(shards[0]))
+    stream = iter(training_batches(files, 16, seed=0))
+
+    @tf.function
+    def train(steps: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(steps):
+            total += tf.reduce_sum(next(stream)["targets"])
+        return total
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="run precompute again"):
+        train(tf.constant(4))
+
+
+def test_another_number_of_logits_or_columns_is_an_error(tmp_path: Path) -> None:
+    files = write_split(tmp_path, cut(60, 2, 10))
+    # Half as many logits a row would otherwise be twice as many rows.
+    wrong = [replace(files, outputs=2), replace(files, columns=(1, 3)), replace(files, columns=(2, 1))]
+    for chosen in wrong:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            next(iter(training_batches(chosen, 64, seed=0)))
+
+
+def test_missing_and_damaged_files_are_errors(tmp_path: Path) -> None:
+    files = write_split(tmp_path, cut(60, 2, 10))
+    Path(files.targets[0]).unlink()
+    with pytest.raises(tf.errors.NotFoundError):
+        list(evaluation_batches(files))
+    Path(files.examples[0]).write_bytes(Path(files.examples[0]).read_bytes()[:-3])
+    with pytest.raises(tf.errors.DataLossError):
+        list(evaluation_batches(ShardFiles(files.examples, files.columns)))

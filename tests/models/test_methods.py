@@ -1,0 +1,36 @@
+"""The methods of `distill`."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.losses import TARGETS
+from models.methods import METHODS, Method
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "wide_head", "needs_targets"),
+    [
+        ("hard", "none", False, False),
+        ("kd", "class", False, True),
+        ("subclass", "subclass", True, True),
+        ("hard_k", "none", True, True),
+        ("kd_k", "class", True, True),
+    ],
+)
+def test_what_each_method_learns(name: str, target: str, wide_head: bool, needs_targets: bool) -> None:
+    assert METHODS[name] == Method(target, wide_head)
+    assert METHODS[name].needs_targets is needs_targets
+
+
+def test_every_target_is_one_of_the_losses() -> None:
+    assert {method.target for method in METHODS.values()} == set(TARGETS)
+
+
+def test_subclass_targets_need_the_wide_head() -> None:
+    assert all(method.wide_head for method in METHODS.values() if method.target == "subclass")
+
+
+def test_every_wide_head_has_a_paired_baseline_of_the_same_shape() -> None:
+    wide = {method.target for method in METHODS.values() if method.wide_head}
+    assert wide == {"none", "class", "subclass"}

@@ -1,0 +1,284 @@
+"""The student: paired initial weights, its loss by method, and rows without training before export."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.statistics import NO_FOLD, ClickCounts
+from models.backend import tf
+from models.heads import click_logit, within_class_log_probabilities
+from models.methods import METHODS
+from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
+from models.tables import FoldTables, TableLayout
+from models.training import start
+from pipeline.config import StudentConfig, narrow
+
+# Two categorical columns with 2 and 1 kept values, two numeric ones with 2 and no edges.
+LAYOUT = TableLayout((2, 1), ((-0.5, 0.5), ()))
+IDS = (5, 4)
+STARTS = np.array([0, 5])
+S = 3
+
+
+def make_counts() -> ClickCounts:
+    """All values known in several folds, but value 3 of the first column in fold 6 only."""
+    counts = np.full((sum(IDS), 10), 2)
+    counts[1] = counts[5 + 1] = 0  # unseen
+    counts[3] = np.where(np.arange(10) == 6, 20, 0)
+    return ClickCounts(STARTS, counts, counts // 2, np.full(10, 10), np.full(10, 4))
+
+
+def make_settings(**values: Any) -> StudentSettings:
+    return dataclasses.replace(narrow(StudentConfig(), StudentSettings), **values)
+
+
+def make_trunk(subclasses: int, **values: Any) -> StudentTrunk:
+    return StudentTrunk(LAYOUT, 0.25, subclasses, make_settings(**values))
+
+
+def make_student(method: str, **values: Any) -> Student:
+    """A student with variables."""
+    trunk = make_trunk(S if METHODS[method].wide_head else 1, **values)
+    tables = FoldTables(LAYOUT, make_counts(), 5.0, kept_only=True)
+    student = Student(trunk, tables, METHODS[method], make_settings(**values))
+    student(make_batch(1))
+    return student
+
+
+def make_batch(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(rows, 2)).astype(np.float32)
+    dense[rng.random((rows, 2)) < 0.2] = np.nan
+    return {
+        "ids": tf.constant(np.stack([rng.integers(size, size=rows) for size in IDS], axis=1), tf.int32),
+        "dense": tf.constant(dense),
+        "fold": tf.constant(rng.integers(10, size=rows), tf.int32),
+        "label": tf.constant(rng.integers(2, size=rows), tf.float32),
+        "targets": tf.constant(rng.normal(size=(rows, 2 * S)), tf.float32),
+    }
+
+
+def weights(student: Student) -> dict[str, np.ndarray]:
+    return {variable.name: variable.numpy() for variable in student.trainable_variables}
+
+
+def randomise(student: Student) -> None:
+    rng = np.random.default_rng(1)
+    for variable in student.trainable_variables:
+        variable.assign(variable + rng.normal(0, 0.3, variable.shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_all_methods_start_from_the_same_trunk(statistics: bool) -> None:
+    found = {}
+    for number, method in enumerate(METHODS):
+        start(number)  # what ran before and the global seed play no part
+        found[method] = weights(make_student(method, statistics=statistics, seed=7))
+    head = {name for name in found["hard"] if "head" in name}
+    assert len(head) == 2
+    for method, values in found.items():
+        peer = found["subclass" if METHODS[method].wide_head else "hard"]
+        assert values.keys() == peer.keys() == found["hard"].keys()
+        for name, value in values.items():
+            np.testing.assert_array_equal(value, peer[name])
+            if name not in head:
+                np.testing.assert_array_equal(value, found["hard"][name])
+
+
+def test_another_seed_gives_another_trunk() -> None:
+    one, other = (weights(make_student("hard", seed=seed)) for seed in (0, 1))
+    for name in one:
+        if "bias" not in name and "linear" not in name:
+            assert (one[name] != other[name]).any(), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_number_of_logits(method: str) -> None:
+    z = make_student(method)(make_batch(6))
+    assert z.shape == (6, 2 * S if METHODS[method].wide_head else 2)
+    assert z.dtype == tf.float32
+    assert np.isfinite(z).all()
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_small_batches(rows: int) -> None:
+    assert make_student("subclass")(make_batch(rows)).shape == (rows, 2 * S)
+
+
+def test_the_head_starts_at_the_base_rate() -> None:
+    z = make_student("subclass")(make_batch(200))
+    np.testing.assert_allclose(tf.sigmoid(click_logit(z)).numpy().mean(), 0.25, atol=0.1)
+
+
+def test_without_hidden_layer() -> None:
+    student = make_student("hard", hidden=0, embedding_dim=2, statistics=False)
+    (kernel,) = [
+        variable for variable in student.trainable_variables if "head" in variable.name and "kernel" in variable.name
+    ]
+    assert kernel.shape[0] == LAYOUT.columns * 2 + 2
+    assert student(make_batch(3)).shape == (3, 2)
+
+
+def test_statistics_are_inputs_if_asked_for() -> None:
+    # Kept values in rows of a fold, and the same rows without one.
+    batch = {**make_batch(50), "ids": tf.fill([50, 2], 2)}
+    other_fold = {**batch, "fold": tf.fill([50], NO_FOLD)}
+    for statistics in (False, True):
+        student = make_student("hard", statistics=statistics)
+        randomise(student)
+        same = (student(batch).numpy() == student(other_fold).numpy()).all(axis=1)
+        assert not same.any() if statistics else same.all()
+
+
+def test_a_value_of_the_own_fold_alone_is_scored_as_other() -> None:
+    student = make_student("hard", statistics=False)
+    randomise(student)
+    base = make_batch(4)
+    ids = tf.constant([[3, 2], [3, 2], [4, 2], [1, 2]])
+    dense = tf.tile(base["dense"][:1], [4, 1])
+    z = student({"ids": ids, "dense": dense, "fold": tf.constant([6, 5, 6, 6])}).numpy()
+    np.testing.assert_array_equal(z[0], z[2])
+    np.testing.assert_array_equal(z[0], z[3])
+    assert (z[0] != z[1]).all()
+
+
+def test_the_linear_part_moves_the_click_logit_only() -> None:
+    student = make_student("subclass")
+    randomise(student)
+    batch = {**make_batch(3), "ids": tf.constant([[2, 0], [0, 2], [3, 3]]), "fold": tf.constant([0, 0, 0])}
+    before = student(batch)
+    table = student.trunk.embeddings.table
+    change = np.zeros(table.shape, np.float32)
+    change[2, -1] = 1.5  # value 2 of the first column
+    table.assign_add(change)
+    after = student(batch)
+    np.testing.assert_allclose(click_logit(after) - click_logit(before), [1.5, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(within_class_log_probabilities(after), within_class_log_probabilities(before), atol=1e-5)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return -(p * np.log(q)).sum(axis=-1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_by_hand(method: str, alpha: float) -> None:
+    student = make_student(method, alpha=alpha, temperature=1.0, within_weight=1.0)
+    randomise(student)
+    batch = make_batch(20)
+    z = student(batch).numpy().astype(np.float64)
+    y, targets = batch["label"].numpy(), batch["targets"].numpy().astype(np.float64)
+
+    def classes(z: np.ndarray) -> np.ndarray:
+        return softmax(z).reshape(20, 2, -1).sum(axis=2)
+
+    loss = label_loss = cross_entropy(np.stack([1 - y, y], axis=1), classes(z))
+    if METHODS[method].target == "class":
+        loss = alpha * cross_entropy(classes(targets), classes(z)) + (1 - alpha) * label_loss
+    if METHODS[method].target == "subclass":
+        loss = alpha * cross_entropy(softmax(targets), softmax(z)) + (1 - alpha) * label_loss
+    np.testing.assert_allclose(student.compute_loss(batch), loss.mean(), rtol=1e-5)
+
+
+def test_hard_needs_no_targets() -> None:
+    student, batch = make_student("hard"), make_batch(5)
+    targets = batch.pop("targets")
+    expected = float(student.compute_loss(batch))
+    assert float(student.compute_loss({**batch, "targets": targets})) == expected
+    with pytest.raises(ValueError, match="teacher_z"):
+        make_student("kd", alpha=0.5).compute_loss(batch)
+
+
+@pytest.mark.parametrize("method", ["hard", "kd", "subclass"])
+def test_gradients_reach_all_weights(method: str) -> None:
+    student = make_student(method, statistics=True)
+    randomise(student)
+    with tf.GradientTape() as tape:
+        loss = student.compute_loss(make_batch(200))
+    for variable, gradient in zip(
+        student.trainable_variables, tape.gradient(loss, student.trainable_variables), strict=True
+    ):
+        assert gradient is not None, variable.name
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
+
+
+# Rows of the table of LAYOUT: missing, other, values of both categorical columns, then buckets and missing of both
+# numeric ones.
+MISSING_A, OTHER_A, VALUE_A, MISSING_B, OTHER_B, VALUE_B, NUMBER_0, NUMBER_1 = 0, 1, 2, 4, 5, 6, 7, 11
+
+
+def counts_of(rows: list[tuple[int, int, int]]) -> ClickCounts:
+    """Counts of training rows (id of the first column, id of the second, fold)."""
+    counts = np.zeros((sum(IDS), 10), np.int64)
+    totals = np.zeros(10, np.int64)
+    for a, b, fold in rows:
+        counts[a, fold] += 1
+        counts[5 + b, fold] += 1
+        totals[fold] += 1
+    return ClickCounts(STARTS, counts, np.zeros_like(counts), totals, np.zeros_like(totals))
+
+
+def tied(rows: list[tuple[int, int, int]], missing: tuple[int, int] = (1, 1)) -> tuple[np.ndarray, np.ndarray]:
+    """The table before and after."""
+    trunk = make_trunk(1, embedding_dim=2)
+    trunk.embeddings(tf.constant([[0]]))
+    before = np.random.default_rng(0).normal(size=trunk.embeddings.table.shape).astype(np.float32)
+    trunk.embeddings.table.assign(before)
+    tie_untrained(trunk, LAYOUT, counts_of(rows), missing)
+    return before, trunk.embeddings.table.numpy()
+
+
+def check(before: np.ndarray, after: np.ndarray, changed: dict[int, np.ndarray]) -> None:
+    """The rows in ``changed`` have the given values, all others are as they were."""
+    for row in range(len(before)):
+        np.testing.assert_allclose(after[row], changed.get(row, before[row]), rtol=1e-6, err_msg=str(row))
+
+
+# Every row of the table is looked up: missing, rare and kept values, each value in two folds.
+FULL = [(a, b, fold) for fold in (0, 1) for a, b in ((0, 0), (2, 2), (3, 3), (4, 2), (2, 2))]
+
+
+def test_rows_that_are_trained_stay() -> None:
+    before, after = tied(FULL)
+    np.testing.assert_array_equal(after, before)
+
+
+def test_a_missing_value_that_no_row_has_is_like_other() -> None:
+    before, after = tied([(a or 4, b, fold) for a, b, fold in FULL])
+    check(before, after, {MISSING_A: before[OTHER_A]})
+
+
+def test_other_without_rows_is_the_mean_of_the_values() -> None:
+    # Four rows of value 2 and two of value 3 in the first column; the second has a rare value.
+    before, after = tied([(a, b, fold) for a, b, fold in FULL if a != 4])
+    mean = (4 * before[VALUE_A] + 2 * before[VALUE_A + 1]) / 6
+    check(before, after, {OTHER_A: mean})
+
+
+def test_missing_and_other_without_rows_are_both_the_mean() -> None:
+    before, after = tied([(a, b, fold) for a, b, fold in FULL if a in (2, 3)])
+    mean = (4 * before[VALUE_A] + 2 * before[VALUE_A + 1]) / 6
+    assert all(b != 0 for a, b, _ in FULL if a in (2, 3))
+    check(before, after, {OTHER_A: mean, MISSING_A: mean, MISSING_B: before[OTHER_B]})
+
+
+def test_a_value_in_one_fold_alone_trains_other() -> None:
+    # Value 3 is shown to its own rows as other, so other is trained though no value is rare.
+    rows = [(0, 0, 0), (2, 2, 0), (2, 3, 1), (3, 2, 5), (3, 3, 5), (0, 0, 1)]
+    before, after = tied(rows)
+    np.testing.assert_array_equal(after[[MISSING_A, OTHER_A, VALUE_A]], before[[MISSING_A, OTHER_A, VALUE_A]])
+
+
+def test_missing_numbers_that_no_row_has_are_the_mean_of_the_buckets() -> None:
+    before, after = tied(FULL, missing=(0, 0))
+    first = before[NUMBER_0 : NUMBER_0 + 3].mean(axis=0)
+    check(before, after, {NUMBER_0 + 3: first, NUMBER_1 + 1: before[NUMBER_1]})

@@ -1,0 +1,217 @@
+"""Rows of the embedding table and click statistics, against counts taken row by row."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from features.hashing import FOLDS
+from features.numeric import NumericColumn
+from features.statistics import NO_FOLD, ClickCounts
+from models.backend import tf
+from models.tables import FoldTables, RowLookup, TableLayout
+
+SMOOTHING = 5.0
+# Column A has the values 2, 3 (kept) and 4 (rare), column B the values 2 (kept) and 3 (rare).
+KEPT = (2, 1)
+IDS = (5, 4)
+EDGES = ((-1.0, 0.0, 1.5), (), (0.25,))
+LAYOUT = TableLayout(KEPT, EDGES)
+# Where the columns begin in a table of 4 + 3 categorical and 5 + 2 + 3 numeric rows.
+A, B, N0, N1, N2 = 0, 4, 7, 12, 14
+
+
+def training_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random ids [n, 2], folds [n] and labels [n]; value 3 of column A occurs in fold 6 only."""
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.choice([0, 2, 4], 300, p=[0.2, 0.7, 0.1]), rng.choice([0, 2, 3], 300)], axis=1)
+    folds = rng.integers(FOLDS, size=300)
+    ids[np.flatnonzero(folds == 6)[:9], 0] = 3
+    return ids.astype(np.int32), folds, rng.integers(2, size=300)
+
+
+def count(ids: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> ClickCounts:
+    """Counts of rows, one by one."""
+    starts = np.cumsum([0, *IDS[:-1]])
+    counts, clicks = np.zeros((2, sum(IDS), FOLDS), np.int64)
+    rows, row_clicks = np.zeros((2, FOLDS), np.int64)
+    for row, fold, label in zip(ids, folds, labels, strict=True):
+        rows[fold] += 1
+        row_clicks[fold] += label
+        for start, value in zip(starts, row, strict=True):
+            counts[start + value, fold] += 1
+            clicks[start + value, fold] += label
+    return ClickCounts(starts, counts, clicks, rows, row_clicks)
+
+
+def raw_statistics(value: int, column: int, left_out: int) -> tuple[float, float]:
+    """Log-odds and log-count of a value by filtering the training rows."""
+    ids, folds, labels = training_rows()
+    seen = folds != left_out
+    mine = seen & (ids[:, column] == value)
+    rate, n, k = labels[seen].mean(), mine.sum(), labels[mine].sum()
+    return np.log((k + SMOOTHING * rate) / (n - k + SMOOTHING * (1 - rate))), np.log(1 + n)
+
+
+@functools.cache
+def scale(column: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of both statistics over the training rows, each without its own fold."""
+    ids, folds, _ = training_rows()
+    seen = np.array([raw_statistics(value, column, fold) for value, fold in zip(ids[:, column], folds, strict=True)])
+    return seen.mean(axis=0), seen.std(axis=0)
+
+
+def expected_statistics(value: int, column: int, left_out: int) -> np.ndarray:
+    """Standardised log-odds and log-count of a value."""
+    mean, deviation = scale(column)
+    return (np.array(raw_statistics(value, column, left_out)) - mean) / deviation
+
+
+@pytest.fixture(scope="module")
+def counts() -> ClickCounts:
+    return count(*training_rows())
+
+
+@pytest.fixture(scope="module")
+def tables(counts: ClickCounts) -> FoldTables:
+    return FoldTables(LAYOUT, counts, SMOOTHING)
+
+
+def test_layout() -> None:
+    assert LAYOUT.columns == 5
+    assert LAYOUT.starts.tolist() == [A, B, N0, N1, N2]
+    assert LAYOUT.rows == N2 + 3
+
+
+def test_layout_of_columns_takes_the_standardised_edges() -> None:
+    columns = [NumericColumn("x", mean=1.0, std=2.0, missing=0, edges=(-1.0, 4.0)), NumericColumn("y", 0, 1, 3, ())]
+    assert TableLayout.of([3, 0], columns) == TableLayout((3, 0), ((-1.0, 1.5), ()))
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows"),
+    [
+        ((0, 0), (A, B)),  # missing
+        ((1, 1), (A + 1, B + 1)),  # unseen
+        ((2, 2), (A + 2, B + 2)),  # kept
+        ((3, 3), (A + 3, B + 1)),  # kept, rare
+        ((4, 1000), (A + 1, B + 1)),  # rare
+    ],
+)
+def test_categorical_rows(ids: tuple[int, int], rows: tuple[int, int]) -> None:
+    lookup = RowLookup(LAYOUT)
+    assert lookup.categorical(tf.constant([ids])).numpy().tolist() == [list(rows)]
+    assert lookup.other().numpy().tolist() == [A + 1, B + 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "buckets"),
+    [
+        (-7.0, (0, 0, 0)),
+        (-1.0, (1, 0, 0)),  # on an edge: the bucket above it
+        (np.nextafter(np.float32(-1), np.float32(-2)), (0, 0, 0)),
+        (np.nextafter(np.float32(-1), np.float32(0)), (1, 0, 0)),
+        (0.0, (2, 0, 0)),
+        (-0.0, (2, 0, 0)),
+        (0.25, (2, 0, 1)),
+        (1.5, (3, 0, 1)),
+        (90.0, (3, 0, 1)),
+        (np.inf, (3, 0, 1)),
+        (-np.inf, (0, 0, 0)),
+        (np.nan, (4, 1, 2)),  # missing: behind the buckets
+    ],
+)
+def test_numeric_rows(value: float, buckets: tuple[int, int, int]) -> None:
+    rows = RowLookup(LAYOUT).numeric(tf.fill([1, 3], tf.constant(value, tf.float32)))
+    assert rows.numpy().tolist() == [[N0 + buckets[0], N1 + buckets[1], N2 + buckets[2]]]
+
+
+def test_numeric_rows_agree_with_numpy() -> None:
+    rng = np.random.default_rng(1)
+    edges = [np.unique(rng.normal(size=size).astype(np.float32)) for size in (39, 17, 1)]
+    layout = TableLayout((1,), tuple(tuple(column.tolist()) for column in edges))
+    values = rng.normal(size=(500, 3)).astype(np.float32)
+    values[:39, 0] = edges[0]
+    expected = np.stack([np.digitize(values[:, i], edges[i]) for i in range(3)], axis=1) + layout.starts[1:]
+    np.testing.assert_array_equal(RowLookup(layout).numeric(tf.constant(values)), expected)
+
+
+def test_every_row_of_the_table_can_be_looked_up() -> None:
+    lookup = RowLookup(LAYOUT)
+    ids = np.array([[value, value] for value in range(5)], np.int32)
+    dense = np.array([[x, x, x] for x in (-2, -0.5, 0.5, 2, np.nan)], np.float32)
+    found = np.concatenate([lookup.categorical(tf.constant(ids)), lookup.numeric(tf.constant(dense))], axis=1)
+    assert sorted(set(found.ravel().tolist())) == list(range(LAYOUT.rows))
+
+
+@pytest.mark.parametrize("fold", [0, 5, 6, NO_FOLD])
+def test_a_value_of_the_rows_own_fold_alone_is_shown_as_one_without_a_row(tables: FoldTables, fold: int) -> None:
+    ids = tf.constant([[3, 2], [2, 0], [0, 3], [1, 1], [4, 2]])
+    own_only = A + 1 if fold == 6 else A + 3
+    expected = [[own_only, B + 2], [A + 2, B], [A, B + 1], [A + 1, B + 1], [A + 1, B + 2]]
+    assert tables.rows(ids, tf.fill([5], fold)).numpy().tolist() == expected
+
+
+def test_the_missing_value_is_missing_even_if_the_own_fold_alone_has_it() -> None:
+    ids, folds, labels = np.array([[0, 2]] * 4, np.int32), np.array([3, 3, 3, 3]), np.array([1, 0, 0, 1])
+    tables = FoldTables(LAYOUT, count(ids, folds, labels), SMOOTHING)
+    assert tables.rows(tf.constant(ids[:1]), tf.constant([3])).numpy().tolist() == [[A, B + 1]]
+
+
+def test_each_row_of_a_batch_has_its_own_fold(tables: FoldTables) -> None:
+    ids = tf.constant([[3, 2]] * 3)
+    assert tables.rows(ids, tf.constant([5, 6, 10])).numpy()[:, 0].tolist() == [A + 3, A + 1, A + 3]
+
+
+@pytest.mark.parametrize("fold", [0, 6, NO_FOLD])
+def test_statistics_leave_the_own_fold_out(tables: FoldTables, fold: int) -> None:
+    ids = np.array([[0, 0], [1, 1], [2, 2], [3, 3], [4, 2]], np.int32)
+    found = tables.statistics(tf.constant(ids), tf.fill([5], fold)).numpy()
+    for row, statistics in zip(ids, found, strict=True):
+        expected = np.stack([expected_statistics(row[i], i, fold) for i in range(2)], axis=1)
+        np.testing.assert_allclose(statistics, expected.ravel(), rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_of_kept_values_only(counts: ClickCounts, tables: FoldTables) -> None:
+    kept_only = FoldTables(LAYOUT, counts, SMOOTHING, kept_only=True)
+    ids, folds = (
+        tf.constant([[0, 0], [2, 2], [3, 2], [4, 3], [4, 1], [1, 3], [4, 2]]),
+        tf.constant([0, 1, 6, 3, 10, 6, 2]),
+    )
+    found, full = kept_only.statistics(ids, folds).numpy(), tables.statistics(ids, folds).numpy()
+    np.testing.assert_array_equal(found[:3], full[:3])
+    # Values without a row are shown like one that nobody has seen.
+    assert raw_statistics(-1, 0, 3)[1] == 0
+    for row, fold, shown in ((3, 3, (-1, -1)), (4, 10, (-1, -1)), (5, 6, (-1, -1)), (6, 2, (-1, 2))):
+        expected = np.stack([expected_statistics(shown[i], i, fold) for i in range(2)], axis=1)
+        np.testing.assert_allclose(found[row], expected.ravel(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(kept_only.rows(ids, folds), tables.rows(ids, folds))
+
+
+def test_own_labels_reach_a_rows_statistics_through_the_common_scale_only() -> None:
+    ids, folds, labels = training_rows()
+    own = folds == 4
+    flipped = np.where(own, 1 - labels, labels)
+    one, other = (FoldTables(LAYOUT, count(ids, folds, y), SMOOTHING) for y in (labels, flipped))
+    batch, fold = tf.constant(ids), tf.constant(folds, tf.int32)
+
+    def standardised(tables: FoldTables, rows: np.ndarray) -> np.ndarray:
+        values = tables.statistics(batch, fold).numpy()[rows].astype(np.float64)
+        return (values - values.mean(axis=0)) / values.std(axis=0)
+
+    np.testing.assert_allclose(standardised(one, own), standardised(other, own), atol=1e-5)
+    for rest in range(10):
+        if rest != 4:
+            rows = folds == rest
+            assert abs(standardised(one, rows) - standardised(other, rows))[:, :2].max() > 1e-2
+
+
+def test_tables_without_a_fold_do_not_know_its_labels() -> None:
+    ids, folds, labels = training_rows()
+    flipped = np.where(folds % 5 == 4, 1 - labels, labels)
+    one, other = (FoldTables(LAYOUT, count(ids, folds, y).without([4, 9]), SMOOTHING) for y in (labels, flipped))
+    for mine, theirs in zip(one.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert one.trainable_variables == ()

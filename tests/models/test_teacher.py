@@ -1,0 +1,213 @@
+"""The teacher: its loss by hand, gradients everywhere, and the same logits in a fresh process."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.statistics import NO_FOLD, ClickCounts
+from models.backend import tf
+from models.heads import click_logit
+from models.tables import FoldTables, TableLayout
+from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, parameters
+from models.training import start
+from pipeline.config import TeacherConfig, narrow
+
+LAYOUT = TableLayout((2, 1), ((-0.5, 0.5), ()))
+IDS = (5, 4)
+S = 3
+NUMERIC, CATEGORICAL = 2, 2
+
+
+def make_counts(seed: int = 0) -> ClickCounts:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 9, (sum(IDS), 10))
+    counts[1] = counts[5 + 1] = 0  # unseen
+    return ClickCounts(np.array([0, 5]), counts, counts // 3, counts[:5].sum(axis=0), counts[:5].sum(axis=0) // 3)
+
+
+def make_settings(**values: Any) -> TeacherSettings:
+    small = {"subclasses": S, "embedding_dim": 3, "cross_layers": 2, "cross_rank": 0, "hidden": (8, 5)}
+    return dataclasses.replace(narrow(TeacherConfig(), TeacherSettings), **{**small, **values})
+
+
+def make_teacher(**values: Any) -> Teacher:
+    """A teacher with variables."""
+    settings = make_settings(**values)
+    tables = FoldTables(LAYOUT, make_counts(), 5.0)
+    trunk = TeacherTrunk(layout=LAYOUT, tables=tables, crosses=None, base_rate=0.25, settings=settings)
+    teacher = Teacher(trunk, settings)
+    teacher(make_batch(1))
+    return teacher
+
+
+def make_batch(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(rows, NUMERIC)).astype(np.float32)
+    dense[rng.random(dense.shape) < 0.2] = np.nan
+    return {
+        "ids": tf.constant(np.stack([rng.integers(size, size=rows) for size in IDS], axis=1), tf.int32),
+        "dense": tf.constant(dense),
+        "fold": tf.constant(rng.integers(11, size=rows), tf.int32),
+        "label": tf.constant(rng.integers(2, size=rows), tf.float32),
+    }
+
+
+def randomise(teacher: Teacher) -> None:
+    rng = np.random.default_rng(1)
+    for variable in teacher.trainable_variables:
+        variable.assign(variable + rng.normal(0, 0.2, variable.shape).astype(np.float32))
+
+
+def hand_loss(z: np.ndarray, y: np.ndarray, beta: float, temperature: float, rows: int) -> float:
+    """Class cross-entropy plus beta times the auxiliary loss of subclass distillation, in float64."""
+    z = z.astype(np.float64)
+    e = np.exp(z)
+    p_click = e[:, S:].sum(axis=1) / e.sum(axis=1)
+    loss = -(y * np.log(p_click) + (1 - y) * np.log(1 - p_click)).mean()
+    part = z[:rows]
+    u = (part - part.mean(axis=1, keepdims=True)) / np.sqrt(part.var(axis=1, keepdims=True) + 1e-9)
+    similarity = u @ u.T / (temperature * 2 * S)
+    aux = np.log(np.exp(similarity).sum(axis=1)).mean() - 1 / temperature - np.log(len(part))
+    return float(loss + beta * aux)
+
+
+@pytest.mark.parametrize(
+    ("beta", "temperature", "rows"), [(0.0, 1.0, 512), (0.3, 1.0, 512), (0.3, 0.5, 512), (1.0, 1.0, 7)]
+)
+def test_loss_by_hand(beta: float, temperature: float, rows: int) -> None:
+    teacher = make_teacher(beta=beta, aux_temperature=temperature, aux_rows=rows)
+    randomise(teacher)
+    batch = make_batch(24)
+    expected = hand_loss(teacher(batch).numpy(), batch["label"].numpy(), beta, temperature, rows)
+    np.testing.assert_allclose(teacher.compute_loss(batch), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("cross_layers", [0, 2])
+def test_gradients_reach_all_weights(statistics: bool, cross_layers: int) -> None:
+    teacher = make_teacher(statistics=statistics, cross_layers=cross_layers, beta=0.1)
+    randomise(teacher)
+    with tf.GradientTape() as tape:
+        loss = teacher.compute_loss(make_batch(300))
+    gradients = tape.gradient(loss, teacher.trainable_variables)
+    for variable, gradient in zip(teacher.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.name
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
+    cross = [variable for variable in teacher.trainable_variables if "cross" in variable.name]
+    assert bool(cross) == bool(cross_layers)
+
+
+def test_the_auxiliary_loss_alone_reaches_the_trunk() -> None:
+    one, other = (make_teacher(beta=beta) for beta in (0.0, 0.5))
+    batch, gradients = make_batch(64), []
+    for teacher in (one, other):
+        randomise(teacher)
+        with tf.GradientTape() as tape:
+            loss = teacher.compute_loss(batch)
+        gradients.append(tf.convert_to_tensor(tape.gradient(loss, teacher.trunk.embeddings.table)).numpy())
+    assert np.abs(gradients[0] - gradients[1]).max() > 1e-5
+
+
+def test_click_statistics_are_not_trained() -> None:
+    teacher = make_teacher(statistics=True)
+    trained = {id(variable) for variable in teacher.trainable_variables}
+    assert not trained & {id(variable) for variable in teacher.trunk.tables.variables}
+
+
+def test_parameters_by_hand() -> None:
+    teacher = make_teacher(statistics=True)
+    inputs = (CATEGORICAL + NUMERIC) * 3 + NUMERIC + 2 * CATEGORICAL
+    table = LAYOUT.rows * (3 + 1)
+    cross = 2 * (inputs * inputs + inputs)
+    hidden = inputs * 8 + 8 + 8 * 5 + 5
+    head = (inputs + 5) * 2 * S + 2 * S
+    linear = NUMERIC + 2 * CATEGORICAL  # of the dense inputs, without bias
+    assert parameters(teacher) == table + cross + hidden + head + linear
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
+    found = []
+    for number, seed in enumerate((4, 4, 5)):
+        start(number)
+        found.append({variable.name: variable.numpy() for variable in make_teacher(seed=seed).trainable_variables})
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name])
+        if "bias" not in name and "linear" not in name:
+            assert (value != found[2][name]).any(), name
+
+
+def test_starts_at_the_base_rate() -> None:
+    p_click = tf.sigmoid(click_logit(make_teacher()(make_batch(300)))).numpy()
+    assert p_click.mean() == pytest.approx(0.25, abs=0.1)
+
+
+def test_drops_out_in_training_only() -> None:
+    teacher = make_teacher(dropout=0.5, embedding_dropout=0.5)
+    batch = make_batch(30)
+    np.testing.assert_array_equal(teacher(batch), teacher(batch, training=False))
+    assert (teacher(batch, training=True).numpy() != teacher(batch).numpy()).mean() > 0.9
+
+
+def test_rows_of_a_fold_do_not_depend_on_its_labels_without_that_fold() -> None:
+    """What a fold teacher is given: the same tables bit for bit, whatever the labels of its fold."""
+    counts = make_counts()
+    flipped = np.where(np.arange(10) % 5 == 2, counts.counts - counts.clicks, counts.clicks)
+    row_clicks = np.where(np.arange(10) % 5 == 2, counts.rows - counts.row_clicks, counts.row_clicks)
+    other = dataclasses.replace(counts, clicks=flipped, row_clicks=row_clicks)
+    one, two = (FoldTables(LAYOUT, found.without([2, 7]), 5.0) for found in (counts, other))
+    for mine, theirs in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert counts.without([2, 7]).base_rate() == other.without([2, 7]).base_rate() != other.base_rate()
+
+
+def test_scorer_takes_batches_of_any_size() -> None:
+    teacher = make_teacher()
+    scorer = TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL))
+    for rows in (0, 1, 5):
+        batch = make_batch(rows)
+        logits = scorer.score(batch["ids"], batch["dense"], batch["fold"])["logits"]
+        assert logits.shape == (rows, 2 * S)
+        np.testing.assert_allclose(logits, teacher(batch), rtol=1e-5, atol=1e-6)
+
+
+ALONE = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+model, path = sys.argv[1:]
+inputs = dict(np.load(path))
+loaded = tf.saved_model.load(model)
+for name, score in (("score", loaded.score), ("signature", loaded.signatures["serving_default"])):
+    inputs[name] = score(**{key: tf.constant(inputs[key]) for key in ("ids", "dense", "fold")})["logits"].numpy()
+assert not {name.split(".")[0] for name in sys.modules} & {"features", "models", "pipeline"}
+np.savez(path, **inputs)
+"""
+
+
+def test_scorer_gives_the_same_logits_in_a_fresh_process(tmp_path: Path) -> None:
+    teacher = make_teacher(statistics=True)
+    randomise(teacher)
+    TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL)).save(str(tmp_path / "model"))
+    batch = make_batch(200)
+    batch["fold"] = tf.concat([batch["fold"][:100], tf.fill([100], NO_FOLD)], axis=0)
+    np.savez(tmp_path / "rows.npz", **{name: batch[name].numpy() for name in ("ids", "dense", "fold")})
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, str(tmp_path / "model"), str(tmp_path / "rows.npz")],
+        cwd=tmp_path,
+        env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, expected = np.load(tmp_path / "rows.npz"), teacher(batch).numpy()
+    for name in ("score", "signature"):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,188 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.errors import ConfigError
+from models.methods import METHODS
+from pipeline import config as settings
+from pipeline.config import Config, PreprocessConfig, StudentConfig, TeacherConfig, build, convert, load, resolve
+
+
+def yaml(folder: Path, text: str | bytes) -> str:
+    path = folder / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+class TestConvert:
+    @pytest.mark.parametrize(
+        ("value", "kind", "expected"),
+        [
+            (3, int, 3),
+            ("3", int, 3),
+            (3.0, int, 3),
+            ("1e-3", float, 1e-3),
+            (2, float, 2.0),
+            (True, bool, True),
+            ("False", bool, False),
+            (0.01, str, "0.01"),
+            ("64,32", tuple[int, ...], (64, 32)),
+            ([64, 32], tuple[int, ...], (64, 32)),
+            ("", tuple[int, ...], ()),
+            ([], tuple[int, ...], ()),
+        ],
+    )
+    def test_values(self, value: Any, kind: Any, expected: Any) -> None:
+        converted = convert(value, kind, "here")
+        assert converted == expected and type(converted) is type(expected)
+
+    @pytest.mark.parametrize(
+        ("value", "kind", "name"),
+        [
+            (2.5, int, "int"),
+            ("x", int, "int"),
+            (None, int, "int"),
+            (True, int, "int"),
+            ([1], int, "int"),
+            (float("inf"), int, "int"),
+            ("fast", float, "float"),
+            ("nan", float, "float"),
+            (".inf", float, "float"),
+            (False, float, "float"),
+            (1, bool, "bool"),
+            ("yes", bool, "bool"),
+            ({"a": 1}, str, "str"),
+            (None, str, "str"),
+            ("64,x", tuple[int, ...], "whole numbers with commas"),
+            (64, tuple[int, ...], "whole numbers with commas"),
+        ],
+    )
+    def test_wrong_type(self, value: Any, kind: Any, name: str) -> None:
+        with pytest.raises(ConfigError, match=rf"^A setting must be of type {name}\. Received: .* \(here\)\.$"):
+            convert(value, kind, "here")
+
+
+class TestBuild:
+    def test_what_is_not_given_keeps_its_default(self) -> None:
+        assert build(TeacherConfig, {}, "teacher") == TeacherConfig()
+        made = build(TeacherConfig, {"hidden": "8,4", "subclasses": "3"}, "teacher")
+        assert made == TeacherConfig(hidden=(8, 4), subclasses=3)
+
+    @pytest.mark.parametrize(("key", "near"), [("learning_rat", "learning_rate"), ("subclass", "subclasses")])
+    def test_an_unknown_key_names_the_nearest(self, key: str, near: str) -> None:
+        with pytest.raises(ConfigError, match=rf"Received: {key} \(teacher\)\. Did you mean {near}\?$"):
+            build(TeacherConfig, {key: 1}, "teacher")
+
+    def test_nothing_is_near(self) -> None:
+        with pytest.raises(ConfigError, match=r"A setting must be one of .*seed.* Received: zzz \(teacher\)\.$"):
+            build(TeacherConfig, {"zzz": 1}, "teacher")
+
+    def test_keys_that_are_no_text(self) -> None:
+        with pytest.raises(ConfigError, match="Received: 3 "):
+            build(TeacherConfig, {3: 1}, "teacher")  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (PreprocessConfig, {"shard_mb": 0}),
+        (PreprocessConfig, {"min_count": 0}),
+        (PreprocessConfig, {"max_vocabulary": -1}),
+        (PreprocessConfig, {"max_rejects": "2"}),
+        (PreprocessConfig, {"max_rejects": "-1%"}),
+        (PreprocessConfig, {"max_rejects": "101%"}),
+        (PreprocessConfig, {"max_rejects": "nan"}),
+        (PreprocessConfig, {"max_rejects": "some"}),
+        (TeacherConfig, {"batch_size": 0}),
+        (TeacherConfig, {"learning_rate": 0.0}),
+        (TeacherConfig, {"epochs": -1.0}),
+        (TeacherConfig, {"averaging": 1.0}),
+        (TeacherConfig, {"embedding_dropout": 1.0}),
+        (TeacherConfig, {"subclasses": 0}),
+        (TeacherConfig, {"folds": 1}),
+        (TeacherConfig, {"folds": 3}),
+        (StudentConfig, {"alpha": 1.5}),
+        (StudentConfig, {"temperature": 0.0}),
+        (StudentConfig, {"temper": "both"}),
+        (StudentConfig, {"temper": "joint", "within_weight": 2.0}),
+    ],
+)
+def test_rules(kind: type[Any], values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"must be .*\. Received: .*\.$"):
+        kind(**values)
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1%", 0.01), ("0.02", 0.02), (" 0% ", 0.0), ("100%", 1.0), ("1", 1.0)])
+def test_reject_limit(text: str, limit: float) -> None:
+    assert PreprocessConfig(max_rejects=text).reject_limit == pytest.approx(limit)
+
+
+class TestLoad:
+    def test_no_file_and_empty_files(self, tmp_path: Path) -> None:
+        assert load(None) == {}
+        assert load(yaml(tmp_path, "")) == {}
+        assert load(yaml(tmp_path, "teacher:\nstudent:\n  hidden: 8\n")) == {"teacher": {}, "student": {"hidden": 8}}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("techer: {}", r"Received: techer \(.*config\.yaml\)\. Did you mean teacher\?"),
+            ("teacher: 3", r"Section teacher must hold settings\. Received: 3 "),
+            ("- teacher", r"--config must hold sections of settings\. Received: \['teacher'\]"),
+            ("a: b: c", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),
+            (b"\xff\xfe\xff", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),
+            (b"a: \x00", r"--config must be a readable YAML file\."),
+        ],
+    )
+    def test_wrong(self, tmp_path: Path, text: str | bytes, message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as error:
+            load(yaml(tmp_path, text))
+        assert "\n" not in str(error.value)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"Received: .*none\.yaml \(.*No such file"):
+            load(str(tmp_path / "none.yaml"))
+
+
+class TestResolve:
+    def test_defaults(self) -> None:
+        assert resolve({}) == Config()
+
+    def test_students(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "TUNED", {"kd": {"hidden": 1, "alpha": 0.1, "temperature": 3.0}})
+        config = resolve({"student": {"alpha": "0.2", "epochs": 2}, "methods": {"kd": {"epochs": 3}, "hard": None}})
+        kd = config.student_config("kd")
+        # Its tuned defaults, then `student`, then the method's own.
+        assert (kd.hidden, kd.alpha, kd.temperature, kd.epochs) == (1, 0.2, 3.0, 3.0)
+        assert config.student_config("hard") == StudentConfig(alpha=0.2, epochs=2.0)
+
+    @pytest.mark.parametrize(
+        ("sections", "message"),
+        [
+            ({"student": {"hiden": 8}}, r"Received: hiden \(student \(.*Did you mean hidden\?"),
+            ({"methods": {"kd": {"alfa": 1}}}, r"Received: alfa \(student \(kd\)\)\. Did you mean alpha\?"),
+            ({"methods": {"subclas": {}}}, r"Received: subclas \(methods\)\. Did you mean subclass\?"),
+            ({"methods": {"kd": 3}}, r"Section methods\.kd must hold settings\. Received: 3"),
+            ({"teacher": {"epochs": "many"}}, r"type float\. Received: 'many' \(teacher, epochs\)"),
+            ({"preprocess": {"shard_mb": 0.5}}, r"type int\. Received: 0\.5 \(preprocess, shard_mb\)"),
+            ({"preprocess": {"shard_mb": 0}}, r"--shard-mb must be positive\. Received: 0"),
+        ],
+    )
+    def test_wrong(self, sections: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            resolve(sections)
+
+    def test_round_trip(self) -> None:
+        config = resolve({"teacher": {"hidden": [4, 2]}, "student": {"epochs": 2}, "methods": {"kd": {"alpha": 0.5}}})
+        plain = config.to_json()
+        assert plain["teacher"]["hidden"] == [4, 2]
+        assert set(plain["methods"]) == set(METHODS)
+        again = resolve(plain)
+        assert again.to_json() == plain
+        assert all(again.student_config(method) == config.student_config(method) for method in METHODS)
+
+
+def test_narrow() -> None:
+    config = PreprocessConfig(seed=7)
+    assert settings.narrow(config, PreprocessConfig) == config

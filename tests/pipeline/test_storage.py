@@ -1,0 +1,278 @@
+import gzip
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
+
+from features.errors import ArtifactError, ConfigError, DataError
+from features.schema import CRITEO
+from pipeline import storage
+from pipeline.beam import make_options
+from pipeline.config import PreprocessConfig
+from pipeline.generate import generate
+from pipeline.preprocess import preprocess
+from pipeline.storage import InputFile
+from pipeline.workspace import Run
+
+OBJECTS: dict[str, bytes] = {}
+
+
+class _Writer(io.BytesIO):
+    """An object that appears when its stream is closed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            OBJECTS[self._path] = self.getvalue()
+        super().close()
+
+
+class ObjectStore(FileSystem):
+    """An object store behind Beam's interface: names and bytes, no folders."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "store"
+
+    def has_dirs(self) -> bool:
+        return False
+
+    def _list(self, prefix: str) -> Any:
+        return [self.metadata(path) for path in sorted(OBJECTS) if path.startswith(prefix)]
+
+    def create(self, path: str, mime_type: str, compression_type: str) -> _Writer:
+        assert compression_type == CompressionTypes.UNCOMPRESSED
+        return _Writer(path)
+
+    def open(self, path: str, mime_type: str, compression_type: str) -> io.BytesIO:
+        assert compression_type == CompressionTypes.UNCOMPRESSED
+        if path not in OBJECTS:
+            raise BeamIOError("no such object")
+        return io.BytesIO(OBJECTS[path])
+
+    def exists(self, path: str) -> bool:
+        return path in OBJECTS
+
+    def metadata(self, path: str) -> FileMetadata:
+        return FileMetadata(path, len(OBJECTS[path]), 1.5)
+
+    def delete(self, paths: list[str]) -> None:
+        for path in paths:  # like Google's: the name of a folder names nothing
+            OBJECTS.pop(path, None)
+
+    def join(self, *_: Any) -> Any: ...
+    def split(self, *_: Any) -> Any: ...
+    def mkdirs(self, *_: Any) -> Any: ...
+    def copy(self, *_: Any) -> Any: ...
+    def rename(self, *_: Any) -> Any: ...
+    def size(self, *_: Any) -> Any: ...
+    def last_updated(self, *_: Any) -> Any: ...
+
+
+@pytest.fixture
+def store() -> dict[str, bytes]:
+    OBJECTS.clear()
+    return OBJECTS
+
+
+def write(path: Path, data: bytes = b"x") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+class TestFindInputs:
+    def test_patterns_in_the_given_order_and_files_by_name(self, tmp_path: Path) -> None:
+        paths = [write(tmp_path / name) for name in ("b/2", "b/10", "a/1", "c")]
+        found = storage.find_inputs([paths[3], f"{tmp_path}/b/*", f"{tmp_path}/a/1", f"{tmp_path}/*/*"])
+        assert [file.path for file in found] == [paths[3], paths[1], paths[0], paths[2]]
+
+    def test_size_and_version(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log.tsv.gz", b"12345")
+        os.utime(path, ns=(0, 1_234_567_890_123_456_789))
+        assert storage.find_inputs([path]) == [InputFile(path, 5, 1_234_567_890_123)]
+        assert InputFile(path, 5, 0).compressed and not InputFile("log.gzip", 5, 0).compressed
+
+    def test_a_name_with_the_characters_of_a_glob(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log[1]*.tsv")
+        assert [file.path for file in storage.find_inputs([path])] == [path]
+
+    @pytest.mark.parametrize("pattern", ["nothing", "nothing-*", "folder", "*", "lost"])
+    def test_no_file_or_a_folder_among_them(self, tmp_path: Path, pattern: str) -> None:
+        write(tmp_path / "folder/file")
+        (tmp_path / "lost").symlink_to("nowhere")
+        with pytest.raises(DataError, match=r"^--input must .* Received: .+$") as error:
+            storage.find_inputs([f"{tmp_path}/{pattern}"])
+        assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+    def test_remote(self, store: dict[str, bytes]) -> None:
+        store |= {"store://b/x/2": b"22", "store://b/x/1": b"", "store://b/y": b"y"}
+        assert storage.find_inputs(["store://b/x/*"]) == [
+            InputFile("store://b/x/1", 0, 1500),
+            InputFile("store://b/x/2", 2, 1500),
+        ]
+        with pytest.raises(DataError, match="no such file"):
+            storage.find_inputs(["store://b/z*"])
+
+    def test_a_file_system_that_beam_does_not_have(self) -> None:
+        with pytest.raises(ConfigError, match=r"A path must be local or known to Beam\. Received: nix://a"):
+            storage.find_inputs(["nix://a"])
+
+
+class TestOpenLog:
+    @pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz"])
+    def test_reads_the_decompressed_bytes(self, tmp_path: Path, name: str) -> None:
+        data = b"line\n" * 1000
+        path = write(tmp_path / name, gzip.compress(data) if name.endswith("gz") else data)
+        with storage.open_log(InputFile(path, 1, 1)) as stream:
+            assert stream.read() == data
+
+    def test_members_one_after_another_are_one_stream(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log.gz", gzip.compress(b"a\n") + gzip.compress(b"b\n"))
+        with storage.open_log(InputFile(path, 1, 1)) as stream:
+            assert stream.read() == b"a\nb\n"
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "tail"])
+    def test_damaged(self, tmp_path: Path, damage: str) -> None:
+        data = bytearray(gzip.compress(os.urandom(50_000)))
+        if damage == "flipped":
+            data[25_000] ^= 255
+        broken = {"cut": data[:30_000], "flipped": data, "text": b"no gzip", "tail": data + b"tail"}[damage]
+        path = write(tmp_path / "log.gz", bytes(broken))
+        with pytest.raises(DataError, match=r"^A gzip file must be whole\. Received: .*log\.gz\)\.$"):
+            with storage.open_log(InputFile(path, 1, 1)) as stream:
+                while stream.read(10_000):
+                    pass
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ArtifactError, match="must exist and be readable"):
+            with storage.open_log(InputFile(str(tmp_path / "none"), 1, 1)):
+                pass
+
+
+class TestPublish:
+    def test_counts_hashes_and_makes_folders(self, tmp_path: Path) -> None:
+        path = tmp_path / "new/folder/file"
+        with storage.publish(str(path)) as writer:
+            assert writer.write(b"ab") == 2
+            writer.write(b"c")
+            writer.flush()
+            assert not path.exists() and not writer.closed
+        assert path.read_bytes() == b"abc"
+        assert writer.bytes == 3
+        assert writer.checksum == "sha256:" + hashlib.sha256(b"abc").hexdigest()
+
+    def test_a_failure_leaves_the_old_file_and_no_other(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "file", b"old")
+        with pytest.raises(KeyboardInterrupt):
+            with storage.publish(path) as writer:
+                writer.write(b"new")
+                raise KeyboardInterrupt
+        assert Path(path).read_bytes() == b"old"
+        assert names(tmp_path) == ["file"]
+
+    def test_folder(self, tmp_path: Path) -> None:
+        write(tmp_path / "model/old")
+        with storage.publish_folder(str(tmp_path / "model")) as folder:
+            write(Path(folder) / "deep/new")
+            assert (tmp_path / "model/old").exists()
+        assert names(tmp_path) == ["model", "model/deep", "model/deep/new"]
+        with pytest.raises(ValueError):
+            with storage.publish_folder(str(tmp_path / "model")) as folder:
+                write(Path(folder) / "newer")
+                raise ValueError
+        assert names(tmp_path) == ["model", "model/deep", "model/deep/new"]
+
+    def test_remote(self, store: dict[str, bytes]) -> None:
+        with storage.publish("store://b/file") as writer:
+            writer.write(b"abc")
+            assert not store
+        assert store == {"store://b/file": b"abc"}
+        with pytest.raises(ValueError):
+            with storage.publish("store://b/file") as writer:
+                writer.write(b"d")
+                raise ValueError
+        assert store == {"store://b/file": b"abc"}
+
+
+class TestJson:
+    def test_round_trip(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "a/value.json")
+        storage.write_json(path, {"é": [1, 2.5, None]})
+        assert storage.read_json(path) == {"é": [1, 2.5, None]}
+        assert "é" in storage.read_text(path)
+
+    @pytest.mark.parametrize("data", [b"", b'{"a":', b"\xff\xfe"])
+    def test_damaged(self, tmp_path: Path, data: bytes) -> None:
+        path = write(tmp_path / "value.json", data)
+        with pytest.raises(ArtifactError, match=r"must be whole\. Received: .*value\.json"):
+            storage.read_json(path)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ArtifactError, match=r"must exist and be readable\. Received: .*No such file"):
+            storage.read_json(str(tmp_path / "none.json"))
+
+
+class TestRemove:
+    def test_files_folders_and_nothing(self, tmp_path: Path) -> None:
+        for name in ("folder/deep/file", "file", "kept"):
+            write(tmp_path / name)
+        for name in ("folder", "file", "none"):
+            storage.remove(str(tmp_path / name))
+        assert names(tmp_path) == ["kept"]
+
+    def test_a_remote_folder_goes_with_all_it_holds(self, store: dict[str, bytes]) -> None:
+        store |= {"store://b/run/a": b"", "store://b/run/deep/b": b"", "store://b/run2/c": b"", "store://b/run.d": b""}
+        storage.remove("store://b/run")
+        assert sorted(store) == ["store://b/run.d", "store://b/run2/c"]
+        storage.remove("store://b/run.d")
+        storage.remove("store://b/none")
+        assert sorted(store) == ["store://b/run2/c"]
+
+    def test_temporaries(self, tmp_path: Path) -> None:
+        for name in ("a/file.1f.tmp", "b/model.2e.tmp/deep/file", "a/kept", "tmp/kept"):
+            write(tmp_path / name)
+        storage.remove_temporaries(str(tmp_path))
+        assert names(tmp_path) == ["a", "a/kept", "b", "tmp", "tmp/kept"]
+
+
+def test_count_files(tmp_path: Path) -> None:
+    for name in ("1.json", "2.json", "3.arrow"):
+        write(tmp_path / name)
+    assert storage.count_files(str(tmp_path), ".json") == 2
+    assert storage.count_files(str(tmp_path / "none"), ".json") == 0
+    assert storage.count_files("store://b/none", ".json") == 0
+
+
+def test_join() -> None:
+    assert storage.join("gs://b/run/", "a", "b.json") == "gs://b/run/a/b.json"
+
+
+def test_preprocess_writes_the_same_to_a_remote_run(tmp_path: Path, store: dict[str, bytes]) -> None:
+    log = tmp_path / "log.tsv"
+    generate(1500, str(log))
+    local, remote = Run(str(tmp_path / "run")), Run("store://bucket/run")
+    for run in (local, remote):
+        for seed in (1, 0):  # the second call removes what the first one made
+            with run.lock():
+                assert preprocess(run, [str(log)], CRITEO, PreprocessConfig(seed=seed), make_options((), 1))
+    expected = {
+        f"store://bucket/run/{name}": (tmp_path / "run" / name).read_bytes()
+        for name in names(tmp_path / "run")
+        if (tmp_path / "run" / name).is_file() and name != ".lock"
+    }
+    assert store == expected
+    assert remote.spec() == local.spec()
+    with remote.lock():
+        assert not preprocess(remote, [str(log)], CRITEO, PreprocessConfig(), make_options((), 1))
