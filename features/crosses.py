@@ -25,7 +25,9 @@ Cross = tuple[int, ...]
 MAX_ROWS = 1 << 21
 """Crosses are counted on at most so many training rows, the latest ones: memory does not grow with the log."""
 _RANKING_ROWS = 1 << 16
+# Fewer rows than the larger of the two make no cell: neither noise nor more cells than a graph should hold.
 _MIN_CELL_ROWS = 20
+_MIN_CELL_SHARE = 1 / 5000
 _MIN_COVERAGE = 0.3
 _MAX_VALUES = 3000
 _SMOOTHING = 30.0
@@ -143,6 +145,7 @@ class _Statistics:
 
     def __init__(self, rows: CrossRows) -> None:
         self._rows = rows
+        self._min_rows = max(_MIN_CELL_ROWS, len(rows) * _MIN_CELL_SHARE)
         counts = np.bincount(rows.folds, minlength=FOLDS)
         clicks = np.bincount(rows.folds[rows.labels == 1], minlength=FOLDS)
         rate = np.clip(leave_out(clicks) / np.maximum(leave_out(counts), 1), 1e-6, 1 - 1e-6)
@@ -180,7 +183,7 @@ class _Statistics:
         """Correlation of the pair's statistic with the residual of the additive one; 0 for too few rows a cell."""
         found, distinct, additive = self._pair(pair)
         counts, clicks = self._count(found, len(distinct))
-        if (counts[:, FOLDS] >= _MIN_CELL_ROWS)[found].mean() < _MIN_COVERAGE:
+        if (counts[:, FOLDS] >= self._min_rows)[found].mean() < _MIN_COVERAGE:
             return 0.0
         own = (found, self._rows.folds)
         values = _log_odds(clicks, counts, additive, _SMOOTHING)[own]
@@ -197,7 +200,7 @@ class _Statistics:
             found, distinct, additive = self._pair(cross)
             counts, clicks = self._count(found, len(distinct))
             values, rows = _log_odds(clicks, counts, additive, _SMOOTHING), counts[:, FOLDS]
-        kept = np.flatnonzero(rows >= _MIN_CELL_ROWS)
+        kept = np.flatnonzero(rows >= self._min_rows)
         kept = kept[np.argsort(distinct[kept])]
         total = values[kept, FOLDS]
         deviation = np.sqrt((rows[kept] * total**2).sum() / max(len(self._rows.labels), 1)) if len(kept) else 1.0

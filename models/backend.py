@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 
+from models.native_log import without_device_notes
+
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # Errors reach Python as exceptions; below them the native log only says which devices are absent.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
-import tf_keras as keras  # noqa: E402
+with without_device_notes():
+    import tensorflow as tf
+    import tf_keras as keras
 
-if tf.keras.layers.Layer is not keras.layers.Layer:
-    raise ImportError(
-        "TensorFlow must use tf-keras (Keras 2). Received: Keras 3, already active; set TF_USE_LEGACY_KERAS=1 before "
-        "TensorFlow is imported."
-    )
+    if tf.keras.layers.Layer is not keras.layers.Layer:
+        raise ImportError(
+            "TensorFlow must use tf-keras (Keras 2). Received: Keras 3, already active; set TF_USE_LEGACY_KERAS=1 "
+            "before TensorFlow is imported."
+        )
 
-import tensorflow_recommenders as tfrs  # noqa: E402
+    import tensorflow_recommenders as tfrs
 
 __all__ = ["keras", "tf", "tfrs"]

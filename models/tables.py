@@ -107,19 +107,19 @@ class CrossStatistics(tf.Module):
         self._first = tf.constant([cross[0] for cross in table.crosses], tf.int32)
         self._second = tf.constant([cross[-1] for cross in table.crosses], tf.int32)
         self._numbers = tf.constant(np.arange(len(table.crosses)) << 2 * ID_BITS, tf.int64)
-        # A last key beyond all others: a search never ends behind the table.
-        self._keys = _table(np.append(table.keys, np.iinfo(np.int64).max), "cross_keys")
-        self._values = _table(np.pad(table.values, ((0, 1), (0, 0))), "cross_values")
+        self.keys = table.keys
+        cells = tf.lookup.KeyValueTensorInitializer(table.keys, np.arange(len(table.keys)))
+        self._cells = tf.lookup.StaticHashTable(cells, -1)
+        self._values = _table(table.values, "cross_values")
 
     def __call__(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
         """Statistics of examples; arguments as in :meth:`FoldTables.rows`: float32 [batch, crosses]."""
         codes = tf.cast(tf.concat([ids, self._buckets(dense)], axis=1), tf.int64)
         first, second = tf.gather(codes, self._first, axis=1), tf.gather(codes, self._second, axis=1)
         wanted = self._numbers + first * (1 << ID_BITS) + second
-        cells = tf.reshape(tf.searchsorted(self._keys, tf.reshape(wanted, [-1])), tf.shape(wanted))
-        found = tf.gather(self._keys, cells) == wanted
-        place = tf.cast(cells, tf.int64) * (NO_FOLD + 1) + tf.cast(fold, tf.int64)[:, tf.newaxis]
-        return tf.where(found, tf.gather(self._values, place), 0.0)
+        cells = self._cells.lookup(wanted)
+        place = tf.maximum(cells, 0) * (NO_FOLD + 1) + tf.cast(fold, tf.int64)[:, tf.newaxis]
+        return tf.where(cells >= 0, tf.gather(self._values, place), 0.0)
 
 
 class Buckets(tf.Module):

@@ -67,8 +67,8 @@ class TrainingConfig:
     batch_size: int = setting(2048, "rows of a training step")
     learning_rate: float = setting(3e-3, "of Adam at the first step; it falls to 0 over the epochs")
     epochs: float = setting(8.0, "most passes over the training rows")
-    evaluations: int = setting(4, "evaluations on the validation rows in each epoch")
-    patience: int = setting(6, "evaluations without a better validation logloss after which training stops")
+    evaluations: int = setting(2, "evaluations on the validation rows in each epoch")
+    patience: int = setting(8, "evaluations without a better validation logloss after which training stops")
     table_rate: float = setting(0.3, "factor on the learning rate of embedding rows")
     embedding_dropout: float = setting(0.7, "share of the embeddings' floats dropped in training")
     linear_dropout: float = setting(0.3, "share of the linear part's floats dropped in training")
@@ -91,12 +91,16 @@ class TrainingConfig:
 class TeacherConfig(TrainingConfig):
     """Settings of ``train-teacher``."""
 
+    learning_rate: float = setting(2e-3, "of Adam at the first step; it falls to 0 over the epochs")
+    epochs: float = setting(11.0, "most passes over the training rows")
+    embedding_dropout: float = setting(0.75, "share of the embeddings' floats dropped in training")
+    field_dropout: float = setting(0.0, "share of an example's columns dropped in training")
     subclasses: int = setting(5, "subclasses S of each class; the head has K = 2 S logits")
     embedding_dim: int = setting(4, "floats of an embedding")
     cross_layers: int = setting(1, "DCN-v2 cross layers")
     cross_rank: int = setting(32, "rank of a cross layer's matrix; 0 for full rank")
     hidden: tuple[int, ...] = setting((512,), "widths of the hidden layers")
-    dropout: float = setting(0.6, "share of the hidden units dropped in training")
+    dropout: float = setting(0.7, "share of the hidden units dropped in training")
     statistics: bool = setting(True, "out-of-fold click statistics of the categorical values as inputs")
     smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
     crosses: int = setting(150, "pairs of columns whose out-of-fold click statistics are inputs too")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
 
 from features.spec import ExamplesSpec
 from features.statistics import NO_FOLD, ClickCounts
@@ -29,7 +33,78 @@ from pipeline.stage_inputs import (
     table_layout,
     target_files,
 )
-from pipeline.workspace import TARGETS, Run, student_stage
+from pipeline.workspace import Run, student_stage
+
+
+@dataclass(frozen=True)
+class StudentData:
+    """What students of a run are trained on.
+
+    Args:
+        spec: of the examples.
+        vocabularies: of each categorical column.
+        counts: clicks of their values by fold.
+        training: the training shards, with targets if there are any.
+        validation: the validation shards.
+    """
+
+    spec: ExamplesSpec
+    vocabularies: list[Vocabulary]
+    counts: ClickCounts
+    training: ShardFiles
+    validation: ShardFiles
+
+    @classmethod
+    def read(cls, run: Run, targets: bool) -> StudentData:
+        """Reads the data of a run, with the teacher's targets or without."""
+        spec = run.spec()
+        vocabularies = read_vocabularies(run, spec)
+        return cls(
+            spec,
+            vocabularies,
+            click_counts(vocabularies, spec),
+            target_files(run, spec, "train") if targets else example_files(run, spec, "train"),
+            example_files(run, spec, "valid"),
+        )
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student with the weights of its best evaluation.
+
+    Args:
+        student: the model.
+        layout: of its embedding table.
+        history: see :func:`models.training.fit`.
+    """
+
+    student: Student
+    layout: TableLayout
+    history: pd.DataFrame
+
+
+def train_student(
+    data: StudentData, method: str, config: StudentConfig, progress: Callable[[float, str], None]
+) -> TrainedStudent:
+    """Trains the student of a method; nothing is written."""
+    chosen = METHODS[method]
+    start(config.seed)
+    settings = narrow(config, StudentSettings)
+    layout = table_layout(data.vocabularies, data.spec, config.min_count)
+    subclasses = data.training.outputs // 2 if chosen.wide_head else 1
+    trunk = StudentTrunk(layout, data.spec.base_rate, subclasses, settings)
+    tables = FoldTables(layout, data.counts, config.smoothing, kept_only=True)
+    student = Student(trunk, tables, chosen, settings)
+    history = fit(
+        student,
+        training_batches(data.training, config.batch_size, config.seed),
+        evaluation_batches(data.validation),
+        data.spec.rows["train"],
+        narrow(config, LoopSettings),
+        progress,
+    )
+    tie_untrained(trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
+    return TrainedStudent(student, layout, history)
 
 
 def distill(run: Run, method: str, config: StudentConfig) -> bool:
@@ -45,40 +120,20 @@ def distill(run: Run, method: str, config: StudentConfig) -> bool:
         return False
     require_local(run)
     run.begin(stage, key)
-    spec = run.spec()
-    vocabularies = read_vocabularies(run, spec)
-    layout = table_layout(vocabularies, spec, config.min_count)
-    counts = click_counts(vocabularies, spec)
-    chosen = METHODS[method]
-    subclasses = run.manifest(TARGETS)["outputs"] // 2 if chosen.wide_head else 1
-    start(config.seed)
-    settings = narrow(config, StudentSettings)
-    trunk = StudentTrunk(layout, spec.base_rate, subclasses, settings)
-    tables = FoldTables(layout, counts, config.smoothing, kept_only=True)
-    student = Student(trunk, tables, chosen, settings)
-    files = example_files(run, spec, "train") if chosen.target == "none" else target_files(run, spec, "train")
-    validation = example_files(run, spec, "valid")
+    data = StudentData.read(run, METHODS[method].needs_targets)
     progress = Progress(f"student {method}", None, "rows")
-    history = fit(
-        student,
-        training_batches(files, config.batch_size, config.seed),
-        evaluation_batches(validation),
-        spec.rows["train"],
-        narrow(config, LoopSettings),
-        progress.update,
-    )
-    best = best_evaluation(history)
+    trained = train_student(data, method, config, progress.update)
+    best = best_evaluation(trained.history)
     progress.close(f"valid logloss {best['valid_logloss']:.5f} after {best['epoch']:.2f} epochs")
-    tie_untrained(trunk, layout, counts, [column.missing for column in spec.numeric])
-    calibration = _calibrate(student, validation)
-    _export(run, stage, trunk, spec, vocabularies, layout, counts, calibration, config)
-    storage.write_bytes(run.file(stage, "history.csv"), history.to_csv(index=False).encode())
+    calibration = _calibrate(trained.student, data.validation)
+    _export(run.file(stage, "model/1"), trained, data, calibration, config)
+    storage.write_bytes(run.file(stage, "history.csv"), trained.history.to_csv(index=False).encode())
     metrics = {"valid_logloss": float(best["valid_logloss"]), "epoch": float(best["epoch"])}
     storage.write_json(run.file(stage, "metrics.json"), metrics)
     contents = {
         "method": method,
         "model": "model/1",
-        "parameters": parameters(student),
+        "parameters": parameters(trained.student),
         "calibration": {"scale": calibration.scale, "shift": calibration.shift, "reason": calibration.reason},
         "settings": plain(config),
     }
@@ -93,24 +148,17 @@ def _calibrate(student: Student, validation: ShardFiles) -> Calibration:
 
 
 def _export(
-    run: Run,
-    stage: str,
-    trunk: StudentTrunk,
-    spec: ExamplesSpec,
-    vocabularies: list[Vocabulary],
-    layout: TableLayout,
-    counts: ClickCounts,
-    calibration: Calibration,
-    config: StudentConfig,
+    path: str, trained: TrainedStudent, data: StudentData, calibration: Calibration, config: StudentConfig
 ) -> None:
-    kept = zip(vocabularies, layout.kept, strict=True)
+    layout, counts = trained.layout, data.counts
+    kept = zip(data.vocabularies, layout.kept, strict=True)
     features = ServingFeatures(
-        spec.schema, spec.numeric, tuple(vocabulary.values.slice(0, size) for vocabulary, size in kept)
+        data.spec.schema, data.spec.numeric, tuple(vocabulary.values.slice(0, size) for vocabulary, size in kept)
     )
     statistics = None
     if config.statistics:
         found = counts.statistics(config.smoothing)
         statistics = serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], counts.starts)
-    with storage.publish_folder(run.file(stage, "model/1")) as folder:
-        ServingModule(trunk, features, calibration, statistics).save(folder)
+    with storage.publish_folder(path) as folder:
+        ServingModule(trained.student.trunk, features, calibration, statistics).save(folder)
         storage.write_bytes(storage.join(folder, FEATURES_FILE), features_json(features))

@@ -93,7 +93,7 @@ class _Evaluator:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._targets = run.manifest(TARGETS)
-        self._students = {stage: _load_student(run, stage) for stage in finished_students(run)}
+        self._students = {stage: load_student(run, stage) for stage in finished_students(run)}
         self.models = ["teacher", *self._students]
         inputs = [item["path"] for item in run.manifest(EXAMPLES)["inputs"]]
         self._truths = read_truths(inputs)
@@ -201,7 +201,8 @@ def check_pair(block: Block | None, target: TargetBlock | None, teacher: str, pa
         )
 
 
-def _load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
+def load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
+    """A function that gives the calibrated click logits of a block: float64 [rows]."""
     loaded = tf.saved_model.load(run.file(stage, run.manifest(stage)["model"]))
     score = loaded.signatures["features"]
 

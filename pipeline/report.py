@@ -90,14 +90,11 @@ def summary(found: dict[str, Any]) -> str:
             f"No student yet. The teacher's {_SPLIT_NAMES[split]} logloss is {models['teacher'][split]['logloss']:.5f}."
         )
     best = min(students, key=lambda name: models[name]["valid"]["logloss"])
-    text = f"Best student by validation logloss: {best}, {_SPLIT_NAMES[split]} logloss {models[best][split]['logloss']:.5f}"
+    loss = models[best][split]["logloss"]
+    text = f"Best student by validation logloss: {best}, {_SPLIT_NAMES[split]} logloss {loss:.5f}"
+    wanted = {"split": split, "method": best, "baseline": "students/hard", "metric": "logloss"}
     for row in found["comparisons"]:
-        if (row["split"], row["method"], row["baseline"], row["metric"]) == (
-            split,
-            best,
-            "students/hard",
-            "logloss",
-        ):
+        if all(row[name] == value for name, value in wanted.items()):
             verdict = "clear" if row["high"] < 0 or row["low"] > 0 else "not clear of zero"
             text += (
                 f", {-row['difference']:.5f} below the student trained on labels alone "

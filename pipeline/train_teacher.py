@@ -128,6 +128,8 @@ def _fingerprint(trunk: TeacherTrunk) -> str:
     tables = [*trunk.tables.variables, *(trunk.crosses.variables if trunk.crosses else [])]
     for variable in [*trunk.variables, *tables]:
         whole.update(variable.numpy().tobytes())
+    if trunk.crosses:
+        whole.update(trunk.crosses.keys.tobytes())
     return whole.hexdigest()[:16]
 
 

@@ -107,7 +107,7 @@ def test_penalty_on_the_rows_of_a_batch() -> None:
 @pytest.mark.parametrize("arguments", [{"rows": 0, "dim": 4}, {"rows": 4, "dim": 0}, {"rows": -1, "dim": 1}])
 def test_embedding_table_refuses_empty_tables(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"`rows` and `dim` should be positive. Received: rows="):
-        EmbeddingTable(seed=0, **arguments)
+        EmbeddingTable(arguments["rows"], arguments["dim"], seed=0)
 
 
 def test_embedding_table_round_trip() -> None:

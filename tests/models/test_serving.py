@@ -158,6 +158,7 @@ def criteo_log(folder: Path, rows: int = 1200) -> list[bytes]:
 
 def fit_features(log: list[bytes], schema: Schema) -> tuple[ServingFeatures, ClickCounts]:
     rows = parse(log, schema)
+    assert rows.labels is not None
     fold = folds(rows.offsets, "log", 0)
     numbers = NumericStatistics(len(schema.numeric))
     numbers.update(rows.numeric)

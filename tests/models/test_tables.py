@@ -7,11 +7,12 @@ import functools
 import numpy as np
 import pytest
 
+from features.crosses import CrossTable, bucket_codes, cell_keys
 from features.hashing import FOLDS
 from features.numeric import NumericColumn
 from features.statistics import NO_FOLD, ClickCounts
 from models.backend import tf
-from models.tables import FoldTables, RowLookup, TableLayout
+from models.tables import CrossStatistics, FoldTables, RowLookup, TableLayout
 
 SMOOTHING = 5.0
 # Column A has the values 2, 3 (kept) and 4 (rare), column B the values 2 (kept) and 3 (rare).
@@ -26,7 +27,9 @@ A, B, N0, N1, N2 = 0, 4, 7, 12, 14
 def training_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random ids [n, 2], folds [n] and labels [n]; value 3 of column A occurs in fold 6 only."""
     rng = np.random.default_rng(0)
-    ids = np.stack([rng.choice([0, 2, 4], 300, p=[0.2, 0.7, 0.1]), rng.choice([0, 2, 3], 300)], axis=1)
+    ids = np.stack(
+        [rng.choice([0, 2, 4], 300, p=[0.2, 0.7, 0.1]), rng.choice([0, 2, 3], 300, p=[0.15, 0.15, 0.7])], axis=1
+    )
     folds = rng.integers(FOLDS, size=300)
     ids[np.flatnonzero(folds == 6)[:9], 0] = 3
     return ids.astype(np.int32), folds, rng.integers(2, size=300)
@@ -47,12 +50,12 @@ def count(ids: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> ClickCounts
 
 
 def raw_statistics(value: int, column: int, left_out: int) -> tuple[float, float]:
-    """Log-odds and log-count of a value by filtering the training rows."""
+    """Log-odds and log-count of a value by filtering the training rows; counts as if no fold were left out."""
     ids, folds, labels = training_rows()
     seen = folds != left_out
     mine = seen & (ids[:, column] == value)
     rate, n, k = labels[seen].mean(), mine.sum(), labels[mine].sum()
-    return np.log((k + SMOOTHING * rate) / (n - k + SMOOTHING * (1 - rate))), np.log(1 + n)
+    return np.log((k + SMOOTHING * rate) / (n - k + SMOOTHING * (1 - rate))), np.log(1 + n * 300 / seen.sum())
 
 
 @functools.cache
@@ -60,7 +63,8 @@ def scale(column: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of both statistics over the training rows, each without its own fold."""
     ids, folds, _ = training_rows()
     seen = np.array([raw_statistics(value, column, fold) for value, fold in zip(ids[:, column], folds, strict=True)])
-    return seen.mean(axis=0), seen.std(axis=0)
+    # The deviation has a floor: a column that hardly varies would show the noise of its folds.
+    return seen.mean(axis=0), np.maximum(seen.std(axis=0), [0.1, 1.0])
 
 
 def expected_statistics(value: int, column: int, left_out: int) -> np.ndarray:
@@ -215,3 +219,50 @@ def test_tables_without_a_fold_do_not_know_its_labels() -> None:
     for mine, theirs in zip(one.variables, other.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert one.trainable_variables == ()
+
+
+def test_cross_statistics_by_hand() -> None:
+    # Columns 0 and 1 are categorical, column 2 is a number with the buckets below 0, below 1, above, and missing.
+    crosses = ((0, 1), (0, 2), (2,))
+    cells = [(0, 2, 3), (0, 300_000, 0), (1, 2, 0), (1, 2, 3), (2, 1, 1)]
+    keys = np.array([(number << 48) + (first << 24) + second for number, first, second in cells])
+    values = np.arange(len(cells) * 11, dtype=np.float32).reshape(-1, 11) + 1
+    statistics = CrossStatistics(CrossTable(crosses, keys, values), [np.array([0.0, 1.0], np.float32)])
+    rows = [
+        # ids, number, fold, expected
+        ((2, 3), -5.0, 4, (values[0, 4], values[2, 4], 0)),
+        ((2, 3), np.nan, 0, (values[0, 0], values[3, 0], 0)),
+        ((300_000, 0), 0.5, NO_FOLD, (values[1, 10], 0, values[4, 10])),
+        ((3, 2), 0.0, 9, (0, 0, values[4, 9])),  # another pair than (2, 3); on the edge
+        ((499_999, 499_999), 7.0, 3, (0, 0, 0)),
+    ]
+    ids, numbers, folds, expected = zip(*rows, strict=True)
+    found = statistics(tf.constant(ids), tf.constant(numbers, tf.float32)[:, tf.newaxis], tf.constant(folds))
+    np.testing.assert_array_equal(found, expected)
+    assert statistics(tf.zeros([0, 2], tf.int32), tf.zeros([0, 1]), tf.zeros([0], tf.int32)).shape == (0, 3)
+
+
+def test_cross_statistics_find_the_cells_that_were_counted() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(6, size=(400, 2)).astype(np.int32)
+    dense = rng.normal(size=(400, 2)).astype(np.float32)
+    dense[rng.random(dense.shape) < 0.2] = np.nan
+    edges = [np.array([-0.5, 0.5], np.float32), np.array([], np.float32)]
+    crosses = ((2,), (3,), (0, 1), (0, 2), (1, 3), (2, 3))
+    keys = cell_keys(np.concatenate([ids, bucket_codes(dense, edges)], axis=1), crosses)
+    known = np.unique(keys)[::2]
+    values = rng.normal(size=(len(known), 11)).astype(np.float32)
+    fold = rng.integers(11, size=400).astype(np.int32)
+    place = {int(key): row for row, key in enumerate(known)}
+    expected = [
+        [values[place[k], f] if k in place else 0 for k in row] for row, f in zip(keys.tolist(), fold, strict=True)
+    ]
+    found = CrossStatistics(CrossTable(crosses, known, values), edges)(tf.constant(ids), tf.constant(dense), fold)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_cross_statistics_are_not_trained() -> None:
+    table = CrossTable(((0, 1),), np.array([5]), np.ones((1, 11), np.float32))
+    statistics = CrossStatistics(table, [])
+    assert len(statistics.variables) == 2
+    assert statistics.trainable_variables == ()

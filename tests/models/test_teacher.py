@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.crosses import CrossTable
 from features.statistics import NO_FOLD, ClickCounts
 from models.backend import tf
 from models.heads import click_logit
-from models.tables import FoldTables, TableLayout
+from models.tables import CrossStatistics, FoldTables, TableLayout
 from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, parameters
 from models.training import start
 from pipeline.config import TeacherConfig, narrow
@@ -37,11 +38,18 @@ def make_settings(**values: Any) -> TeacherSettings:
     return dataclasses.replace(narrow(TeacherConfig(), TeacherSettings), **{**small, **values})
 
 
-def make_teacher(**values: Any) -> Teacher:
+def make_crosses() -> CrossStatistics:
+    """Random statistics of all pairs of the categorical columns."""
+    pairs = np.array([(a << 24) + b for a in range(IDS[0]) for b in range(IDS[1])])
+    values = np.random.default_rng(3).normal(size=(len(pairs), 11)).astype(np.float32)
+    return CrossStatistics(CrossTable(((0, 1),), pairs, values), [np.array([0.0], np.float32)] * NUMERIC)
+
+
+def make_teacher(crosses: bool = False, **values: Any) -> Teacher:
     """A teacher with variables."""
     settings = make_settings(**values)
     tables = FoldTables(LAYOUT, make_counts(), 5.0)
-    trunk = TeacherTrunk(layout=LAYOUT, tables=tables, crosses=None, base_rate=0.25, settings=settings)
+    trunk = TeacherTrunk(LAYOUT, tables, make_crosses() if crosses else None, 0.25, settings)
     teacher = Teacher(trunk, settings)
     teacher(make_batch(1))
     return teacher
@@ -92,7 +100,7 @@ def test_loss_by_hand(beta: float, temperature: float, rows: int) -> None:
 @pytest.mark.parametrize("statistics", [False, True])
 @pytest.mark.parametrize("cross_layers", [0, 2])
 def test_gradients_reach_all_weights(statistics: bool, cross_layers: int) -> None:
-    teacher = make_teacher(statistics=statistics, cross_layers=cross_layers, beta=0.1)
+    teacher = make_teacher(crosses=statistics, statistics=statistics, cross_layers=cross_layers, beta=0.1)
     randomise(teacher)
     with tf.GradientTape() as tape:
         loss = teacher.compute_loss(make_batch(300))
@@ -102,6 +110,16 @@ def test_gradients_reach_all_weights(statistics: bool, cross_layers: int) -> Non
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
     cross = [variable for variable in teacher.trainable_variables if "cross" in variable.name]
     assert bool(cross) == bool(cross_layers)
+
+
+def test_statistics_of_a_row_depend_on_its_fold() -> None:
+    batch = {**make_batch(40), "ids": tf.fill([40, 2], 2)}
+    other = {**batch, "fold": (batch["fold"] + 1) % 11}
+    for statistics, crosses in ((False, False), (True, False), (False, True)):
+        teacher = make_teacher(crosses=crosses, statistics=statistics)
+        randomise(teacher)
+        same = (teacher(batch).numpy() == teacher(other).numpy()).all(axis=1)
+        assert same.all() if not statistics and not crosses else not same.any()
 
 
 def test_the_auxiliary_loss_alone_reaches_the_trunk() -> None:
@@ -116,9 +134,12 @@ def test_the_auxiliary_loss_alone_reaches_the_trunk() -> None:
 
 
 def test_click_statistics_are_not_trained() -> None:
-    teacher = make_teacher(statistics=True)
+    teacher = make_teacher(crosses=True, statistics=True)
     trained = {id(variable) for variable in teacher.trainable_variables}
-    assert not trained & {id(variable) for variable in teacher.trunk.tables.variables}
+    assert teacher.trunk.crosses is not None
+    tables = [*teacher.trunk.tables.variables, *teacher.trunk.crosses.variables]
+    assert len(tables) >= 4
+    assert not trained & {id(variable) for variable in tables}
 
 
 def test_parameters_by_hand() -> None:
@@ -193,7 +214,7 @@ np.savez(path, **inputs)
 
 
 def test_scorer_gives_the_same_logits_in_a_fresh_process(tmp_path: Path) -> None:
-    teacher = make_teacher(statistics=True)
+    teacher = make_teacher(crosses=True, statistics=True)
     randomise(teacher)
     TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL)).save(str(tmp_path / "model"))
     batch = make_batch(200)
