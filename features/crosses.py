@@ -127,14 +127,17 @@ def find_crosses(rows: CrossRows, number: int) -> CrossTable:
         rows: training rows that the teacher may see; the latest :data:`MAX_ROWS` are used.
         number: of pairs to choose.
     """
+    nothing = CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
     rows = rows.take(slice(-MAX_ROWS, None))
-    if not number or not len(rows.labels):
-        return CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
+    if not number or not len(rows):
+        return nothing
     sample = _Statistics(rows.take(slice(-_RANKING_ROWS, None)))
     ranked = sorted(((sample.usefulness(pair), pair) for pair in sample.candidates()), reverse=True)
     pairs = [pair for use, pair in ranked[:number] if use > 0]
     columns = range(rows.categorical, rows.codes.shape[1])
     crosses: tuple[Cross, ...] = (*((column,) for column in columns), *sorted(pairs))
+    if not crosses:
+        return nothing
     whole = _Statistics(rows)
     keys, values = zip(*(whole.cells(cross, index) for index, cross in enumerate(crosses)), strict=True)
     return CrossTable(crosses, np.concatenate(keys), np.concatenate(values))

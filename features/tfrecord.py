@@ -67,4 +67,6 @@ def read_records(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def _damaged(name: str, what: str) -> ArtifactError:
-    return ArtifactError(f"A TFRecord file must be whole. Received: {what} ({name}); delete it and run again.")
+    return ArtifactError(
+        f"A TFRecord file must be whole. Received: {what} ({name}); remove the folder of its stage and run again."
+    )

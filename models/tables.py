@@ -108,9 +108,10 @@ class CrossStatistics(tf.Module):
         self._second = tf.constant([cross[-1] for cross in table.crosses], tf.int32)
         self._numbers = tf.constant(np.arange(len(table.crosses)) << 2 * ID_BITS, tf.int64)
         self.keys = table.keys
-        cells = tf.lookup.KeyValueTensorInitializer(table.keys, np.arange(len(table.keys)))
+        # A last cell that nobody asks for: TensorFlow has no empty tables.
+        cells = tf.lookup.KeyValueTensorInitializer(np.append(table.keys, -1), np.arange(len(table.keys) + 1))
         self._cells = tf.lookup.StaticHashTable(cells, -1)
-        self._values = _table(table.values, "cross_values")
+        self._values = _table(np.pad(table.values, ((0, 1), (0, 0))), "cross_values")
 
     def __call__(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
         """Statistics of examples; arguments as in :meth:`FoldTables.rows`: float32 [batch, crosses]."""

@@ -117,8 +117,11 @@ def _add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str
         name = f"{prefix}-{item.name}" if prefix else item.name
         default = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(item.default, bool) else {}
+        flags = [f"--{name.replace('_', '-')}"]
+        if kind is settings.StudentConfig and name == "statistics":
+            flags.append("--student-statistics")  # the flag of `run` works for `distill` too
         group.add_argument(
-            f"--{name.replace('_', '-')}",
+            *flags,
             dest=f"{prefix or 'own'}.{item.name}",
             metavar="VALUE",
             help=f"{item.metadata['help']} (default: {default})".replace("%", "%%"),
@@ -176,14 +179,18 @@ def _schema(options: argparse.Namespace) -> Schema:
 def _open_run(options: argparse.Namespace, new: bool = False) -> Any:
     from pipeline.workspace import Run, require_run
 
-    if getattr(options, "deterministic", False):
-        from models.determinism import enable
-
-        enable()
     run = Run(options.run.rstrip("/"))
     if not new:
         require_run(run)
     return run
+
+
+def _begin_training(options: argparse.Namespace) -> None:
+    """Imports TensorFlow, after everything that can be said without it."""
+    if options.deterministic:
+        from models.determinism import enable
+
+        enable()
 
 
 def _beam_options(options: argparse.Namespace, rest: list[str]) -> Any:
@@ -212,22 +219,17 @@ def _generate(options: argparse.Namespace, _: list[str]) -> None:
 def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
     from pipeline.preprocess import preprocess
 
-    run, config = _open_run(options, new=True), _config(options)
+    run, config, schema = _open_run(options, new=True), _config(options), _schema(options)
+    beam_options = _beam_options(options, rest)
     with run.lock():
-        done = preprocess(
-            run,
-            options.input,
-            _schema(options),
-            config.preprocess,
-            _beam_options(options, rest),
-            options.force,
-        )
+        done = preprocess(run, options.input, schema, config.preprocess, beam_options, options.force)
     _say(done, "examples", run.file("examples"))
 
 
 def _train_teacher(options: argparse.Namespace, _: list[str]) -> None:
     run, config = _open_run(options), _config(options)
     run.manifest("examples")
+    _begin_training(options)
     from pipeline.train_teacher import train_teacher
 
     with run.lock():
@@ -238,9 +240,11 @@ def _train_teacher(options: argparse.Namespace, _: list[str]) -> None:
 def _precompute(options: argparse.Namespace, rest: list[str]) -> None:
     from pipeline.precompute import precompute
 
-    run = _open_run(options)
+    run, beam_options = _open_run(options), _beam_options(options, rest)
+    run.manifest("teacher")
+    _begin_training(options)
     with run.lock():
-        done = precompute(run, _beam_options(options, rest))
+        done = precompute(run, beam_options)
     _say(done, "targets", run.file("targets"))
 
 
@@ -249,6 +253,7 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
     run.manifest("examples")
     if METHODS[options.method].needs_targets:
         run.manifest("targets")
+    _begin_training(options)
     from pipeline.distill import distill
 
     with run.lock():
@@ -259,6 +264,7 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     run = _open_run(options)
     run.manifest("targets")
+    _begin_training(options)
     from pipeline.evaluate import evaluate
 
     with run.lock():
@@ -281,10 +287,18 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
     for method in methods:
         if method not in METHODS:
             raise settings.unknown_key(method, METHODS, "--methods")
-    run, config = _open_run(options, new=True), _config(options)
+    run, config, schema = _open_run(options, new=True), _config(options), _schema(options)
+    beam_options = _beam_options(options, rest)
     with run.lock():
         done = run_all(
-            run, options.input, _schema(options), config, methods, _beam_options(options, rest), options.force
+            run,
+            options.input,
+            schema,
+            config,
+            methods,
+            beam_options,
+            force=options.force,
+            before_training=lambda: _begin_training(options),
         )
     if not done:
         print(f"nothing to do: {run.path} is finished")

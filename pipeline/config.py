@@ -82,6 +82,9 @@ class TrainingConfig:
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         require(self.epochs > 0, "epochs must be positive", self.epochs)
         require(self.evaluations > 0, "evaluations must be positive", self.evaluations)
+        require(self.min_count > 0, "min_count must be positive", self.min_count)
+        require(self.patience > 0, "patience must be positive", self.patience)
+        require(self.embedding_l2 >= 0, "embedding_l2 must not be negative", self.embedding_l2)
         require(self.table_rate > 0, "table_rate must be positive", self.table_rate)
         for name in ("embedding_dropout", "linear_dropout", "field_dropout", "averaging"):
             require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)", getattr(self, name))
@@ -113,6 +116,15 @@ class TeacherConfig(TrainingConfig):
         super().__post_init__()
         require(self.crosses >= 0, "crosses must not be negative", self.crosses)
         require(self.subclasses > 0, "subclasses must be positive", self.subclasses)
+        require(self.embedding_dim > 0, "embedding_dim must be positive", self.embedding_dim)
+        require(self.cross_layers >= 0, "cross_layers must not be negative", self.cross_layers)
+        require(self.cross_rank >= 0, "cross_rank must not be negative", self.cross_rank)
+        require(all(width > 0 for width in self.hidden), "hidden must be positive widths", self.hidden)
+        require(bool(self.hidden or self.cross_layers), "hidden must not be empty without cross layers", "no layer")
+        require(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
+        require(self.beta >= 0, "beta must not be negative", self.beta)
+        require(self.aux_temperature > 0, "aux_temperature must be positive", self.aux_temperature)
+        require(self.aux_rows > 1, "aux_rows must be at least 2", self.aux_rows)
         require(
             self.folds == 0 or (self.folds > 1 and FOLDS % self.folds == 0),
             f"folds must be 0 or divide {FOLDS}",
@@ -135,6 +147,9 @@ class StudentConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.embedding_dim > 0, "embedding_dim must be positive", self.embedding_dim)
+        require(self.hidden >= 0, "hidden must not be negative", self.hidden)
+        require(self.within_weight >= 0, "within_weight must not be negative", self.within_weight)
         require(0 <= self.alpha <= 1, "alpha must be in [0, 1]", self.alpha)
         require(self.temperature > 0, "temperature must be positive", self.temperature)
         require(self.temper in ("joint", "within"), "temper must be joint or within", self.temper)

@@ -23,13 +23,16 @@ from models.teacher import parameters
 from models.training import LoopSettings, best_evaluation, fit, start
 from pipeline import storage
 from pipeline.config import StudentConfig, narrow, plain
-from pipeline.keys import student_key
+from pipeline.keys import student_key, student_sources
 from pipeline.progress import Progress
 from pipeline.stage_inputs import (
     click_counts,
     example_files,
+    naming_damage,
     read_vocabularies,
     require_local,
+    require_validation,
+    require_validation,
     table_layout,
     target_files,
 )
@@ -58,6 +61,7 @@ class StudentData:
     def read(cls, run: Run, targets: bool) -> StudentData:
         """Reads the data of a run, with the teacher's targets or without."""
         spec = run.spec()
+        require_validation(spec)
         vocabularies = read_vocabularies(run, spec)
         return cls(
             spec,
@@ -95,14 +99,15 @@ def train_student(
     trunk = StudentTrunk(layout, data.spec.base_rate, subclasses, settings)
     tables = FoldTables(layout, data.counts, config.smoothing, kept_only=True)
     student = Student(trunk, tables, chosen, settings)
-    history = fit(
-        student,
-        training_batches(data.training, config.batch_size, config.seed),
-        evaluation_batches(data.validation),
-        data.spec.rows["train"],
-        narrow(config, LoopSettings),
-        progress,
-    )
+    with naming_damage(data.training, data.validation):
+        history = fit(
+            student,
+            training_batches(data.training, config.batch_size, config.seed),
+            evaluation_batches(data.validation),
+            data.spec.rows["train"],
+            narrow(config, LoopSettings),
+            progress,
+        )
     tie_untrained(trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
     return TrainedStudent(student, layout, history)
 
@@ -132,6 +137,7 @@ def distill(run: Run, method: str, config: StudentConfig) -> bool:
     storage.write_json(run.file(stage, "metrics.json"), metrics)
     contents = {
         "method": method,
+        "sources": student_sources(run, method),
         "model": "model/1",
         "parameters": parameters(trained.student),
         "calibration": {"scale": calibration.scale, "shift": calibration.shift, "reason": calibration.reason},

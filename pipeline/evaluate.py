@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.blocks import Block, read_blocks
-from features.errors import ArtifactError
+from features.blocks import Block
 from features.hashing import groups
 from features.targets import TargetBlock
-from features.tfrecord import read_records
 from models.backend import tf
 from models.calibration import Calibration, fit_calibration
 from models.estimates import sigmoid, subclass_click_logits
@@ -25,6 +23,7 @@ from pipeline import storage
 from pipeline.keys import evaluation_key, finished_students
 from pipeline.precompute import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
+from pipeline.stage_inputs import read_with_targets
 from pipeline.train_teacher import size_of
 from pipeline.truth import Truth, read_truths
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
@@ -144,8 +143,8 @@ class _Evaluator:
                 "rows_per_second": self._rate(self._students[model]),
             }
         costs = {"parameters": self._targets["parameters"], "bytes": None, "rows_per_second": None}
-        if storage.exists(self._run.file(TEACHER, "manifest.json")):
-            manifest = self._run.manifest(TEACHER)
+        manifest = self._run.origin(TEACHER) or {}
+        if manifest.get("fingerprint") == self._targets["teacher"]:
             paths = tuple(self._run.file(TEACHER, model) for model in manifest["models"])
             loaded = LoadedTeacher(TeacherFiles(paths, manifest["folds"], manifest["fingerprint"]))
             costs["bytes"] = size_of(self._run.file(TEACHER, "model"))
@@ -178,27 +177,11 @@ def read_pairs(
     """The blocks of a shard with their targets, and the log that they came from.
 
     Raises:
-        ArtifactError: the targets belong to other rows or another teacher.
+        ArtifactError: the targets are damaged, or belong to other rows or another teacher.
     """
     paths = run.file(EXAMPLES, shard["path"]), run.file(TARGETS, target_shard["path"])
-    with storage.open_read(paths[0]) as examples, storage.open_read(paths[1]) as targets:
-        records = (TargetBlock.decode(record, paths[1]) for record in read_records(targets, paths[1]))
-        for block, target in itertools.zip_longest(read_blocks(examples, paths[0]), records):
-            check_pair(block, target, teacher, paths[1])
-            yield shard["source"], block, target
-
-
-def check_pair(block: Block | None, target: TargetBlock | None, teacher: str, path: str) -> None:
-    """Raises an ArtifactError unless the targets belong to the rows of the block and to the teacher."""
-    if block is None or target is None or not np.array_equal(block.offsets, target.offsets):
-        raise ArtifactError(
-            f"Targets must belong to the rows of their examples. Received: others ({path}); run precompute again."
-        )
-    if target.teacher != teacher:
-        raise ArtifactError(
-            f"Targets must come from the teacher of their manifest. Received: {target.teacher} instead of {teacher} "
-            f"({path}); run precompute again."
-        )
+    for block, target in read_with_targets(*paths, teacher):
+        yield shard["source"], block, target
 
 
 def load_student(run: Run, stage: str) -> Callable[[Block], Logits]:

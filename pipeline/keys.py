@@ -22,14 +22,24 @@ def targets_key(run: Run) -> str:
 
 def student_key(run: Run, method: str, config: StudentConfig) -> str:
     """The key of a student: settings, examples, and the targets if the method needs them."""
+    return digest({"settings": plain(config), **student_sources(run, method)})
+
+
+def student_sources(run: Run, method: str) -> dict[str, str | None]:
+    """Identities of what a student of the method is made from, as its manifest keeps them."""
     targets = run.identity(TARGETS) if METHODS[method].needs_targets else None
-    return digest({"settings": plain(config), "examples": run.identity(EXAMPLES), "targets": targets})
+    return {"examples": run.identity(EXAMPLES), "targets": targets}
 
 
 def finished_students(run: Run) -> list[str]:
-    """Stages of the students that are there, in the order of the methods."""
-    stages = [student_stage(method) for method in METHODS]
-    return [stage for stage in stages if storage.exists(run.file(stage, "manifest.json"))]
+    """Stages of the students that were made from the run's present examples and targets, in a fixed order."""
+    found = []
+    for method in METHODS:
+        stage = student_stage(method)
+        if storage.exists(run.file(stage, "manifest.json")):
+            if run.manifest(stage).get("sources") == student_sources(run, method):
+                found.append(stage)
+    return found
 
 
 def evaluation_key(run: Run) -> str:

@@ -30,7 +30,8 @@ from pipeline.reading import ShardRows, read_shards
 from pipeline.workspace import digest
 
 _SHARD_BYTES = 64 << 20
-_MANIFEST = "manifest.json"
+# The underscore keeps readers of the folder from taking it for data.
+_MANIFEST = "_manifest.json"
 _STARTED = ".started.json"
 _WORK = ".work"
 
@@ -199,11 +200,18 @@ def _begin(output: str, key: str) -> bool:
     for name, finished in ((_MANIFEST, True), (_STARTED, False)):
         path = storage.join(output, name)
         if storage.exists(path):
-            if storage.read_json(path)["key"] != key:
+            found = storage.read_json(path)
+            if not isinstance(found, dict) or found.get("key") != key:
                 raise ConfigError(
                     f"--output must be new or empty. Received: {output} (holds other predictions; use another folder)."
                 )
+            # What a killed call left: its unfinished files, or all but this.
+            storage.remove_temporaries(output)
+            if finished:
+                storage.remove(storage.join(output, _STARTED))
             return not finished
+    if os.path.isfile(output):
+        raise ConfigError(f"--output must be a folder. Received: {output} (a file).")
     if os.path.isdir(output) and os.listdir(output):
         raise ConfigError(f"--output must be new or empty. Received: {output} (holds other files).")
     storage.write_json(storage.join(output, _STARTED), {"key": key})

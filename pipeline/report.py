@@ -96,9 +96,11 @@ def summary(found: dict[str, Any]) -> str:
     for row in found["comparisons"]:
         if all(row[name] == value for name, value in wanted.items()):
             verdict = "clear" if row["high"] < 0 or row["low"] > 0 else "not clear of zero"
+            side, sign = ("below", -1) if row["difference"] < 0 else ("above", 1)
+            low, high = sorted((sign * row["low"], sign * row["high"]))
             text += (
-                f", {-row['difference']:.5f} below the student trained on labels alone "
-                f"(95 % interval {-row['high']:.5f} to {-row['low']:.5f}: {verdict})"
+                f", {abs(row['difference']):.5f} {side} the student trained on labels alone "
+                f"(95 % interval {low:.5f} to {high:.5f}: {verdict})"
             )
     return text + "."
 

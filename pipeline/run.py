@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -48,6 +48,7 @@ def run_all(
     methods: Sequence[str],
     options: PipelineOptions,
     force: bool = False,
+    before_training: Callable[[], None] = lambda: None,
 ) -> bool:
     """Runs preprocess, train-teacher, precompute, distill, evaluate and report.
 
@@ -59,6 +60,7 @@ def run_all(
         methods: students to train, in this order.
         options: of Beam.
         force: see :func:`pipeline.preprocess.preprocess`.
+        before_training: called once it is known that something is to be trained.
 
     Returns:
         whether there was anything to do.
@@ -69,6 +71,7 @@ def run_all(
     if not changed and is_complete(run, config, methods):
         return False
     # TensorFlow takes seconds to import; a finished run is left before this.
+    before_training()
     from pipeline.distill import distill
     from pipeline.evaluate import evaluate
     from pipeline.train_teacher import train_teacher

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from features.errors import ConfigError
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from features.blocks import Block, read_blocks
+from features.errors import ArtifactError, ConfigError, DataError
 from features.spec import ExamplesSpec
 from features.statistics import ClickCounts
+from features.targets import TargetBlock
+from features.tfrecord import read_records
 from features.vocabulary import Vocabulary
+from models.backend import tf
 from models.inputs import ShardFiles
 from models.tables import TableLayout
 from pipeline import storage
@@ -17,6 +27,23 @@ def require_local(run: Run) -> None:
     """Raises a ConfigError for a remote run: TensorFlow trains and exports on local files."""
     if storage.is_remote(run.path):
         raise ConfigError(f"--run must be local for training. Received: {run.path}; copy the run to a local disk.")
+
+
+def require_validation(spec: ExamplesSpec) -> None:
+    """Raises a DataError for a run without validation rows: training stops, and calibration is fitted, on them."""
+    if not spec.rows["valid"]:
+        raise DataError(
+            f"A run must have validation rows. Received: none, and {spec.rows['train']} training rows; preprocess a "
+            "longer log, or one with another --split."
+        )
+
+
+def require_validation(spec: ExamplesSpec) -> None:
+    """Raises a DataError for a run without validation rows: they say when training stops."""
+    if not spec.rows["valid"]:
+        raise DataError(
+            f"A run must have validation rows to train. Received: rows {spec.rows}; choose another --split."
+        )
 
 
 def example_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
@@ -36,6 +63,56 @@ def target_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
         manifest["teacher"],
         manifest["outputs"],
     )
+
+
+def read_with_targets(examples: str, targets: str, teacher: str) -> Iterator[tuple[Block, TargetBlock]]:
+    """The blocks of a shard with their targets.
+
+    Raises:
+        ArtifactError: a file is damaged, or the targets belong to other rows or another teacher.
+    """
+    with storage.open_read(examples) as example_file, storage.open_read(targets) as target_file:
+        records = (TargetBlock.decode(record, targets) for record in read_records(target_file, targets))
+        for block, target in itertools.zip_longest(read_blocks(example_file, examples), records):
+            if block is None or target is None or not np.array_equal(block.offsets, target.offsets):
+                raise _wrong_targets("belong to the rows of their examples", "others", targets)
+            if target.teacher != teacher:
+                received = f"{target.teacher} instead of {teacher}"
+                raise _wrong_targets("come from the teacher of their manifest", received, targets)
+            yield block, target
+
+
+def _wrong_targets(rule: str, received: str, path: str) -> ArtifactError:
+    return ArtifactError(
+        f"Targets must {rule}. Received: {received} ({path}); remove the folder of the targets and run precompute."
+    )
+
+
+@contextlib.contextmanager
+def naming_damage(*files: ShardFiles) -> Iterator[None]:
+    """Says which file is damaged when TensorFlow fails in the body: its own error names an operation, not a file.
+
+    Raises:
+        ArtifactError: as :func:`read_with_targets`. An error that no file is to blame for stays as it is.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for shards in files:
+            _check(shards)
+        raise
+
+
+def _check(shards: ShardFiles) -> None:
+    for examples, targets in itertools.zip_longest(shards.examples, shards.targets):
+        if targets is None:
+            with storage.open_read(examples) as file:
+                for _ in read_blocks(file, examples):
+                    pass
+            continue
+        for _, target in read_with_targets(examples, targets, shards.teacher):
+            if target.logits.shape[1] != shards.outputs:
+                raise _wrong_targets(f"have {shards.outputs} logits a row", f"{target.logits.shape[1]}", targets)
 
 
 def read_vocabularies(run: Run, spec: ExamplesSpec) -> list[Vocabulary]:

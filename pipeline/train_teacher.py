@@ -22,7 +22,16 @@ from pipeline import storage
 from pipeline.config import TeacherConfig, narrow, plain
 from pipeline.keys import teacher_key
 from pipeline.progress import Progress
-from pipeline.stage_inputs import click_counts, example_files, read_vocabularies, require_local, table_layout
+from pipeline.stage_inputs import (
+    click_counts,
+    example_files,
+    naming_damage,
+    read_vocabularies,
+    require_local,
+    require_validation,
+    require_validation,
+    table_layout,
+)
 from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
 
 
@@ -40,6 +49,7 @@ def train_teacher(run: Run, config: TeacherConfig) -> bool:
     require_local(run)
     run.begin(TEACHER, key)
     spec = run.spec()
+    require_validation(spec)
     vocabularies = read_vocabularies(run, spec)
     parts = [_train_part(run, spec, vocabularies, config, part) for part in range(max(config.folds, 1))]
     storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": parts})
@@ -75,15 +85,16 @@ def _train_part(
     teacher = Teacher(trunk, settings)
     title = f"teacher {part + 1} of {config.folds}" if config.folds else "teacher"
     progress = Progress(title, None, "rows")
-    files = example_files(run, spec, "train")
-    history = fit(
-        teacher,
-        training_batches(files, config.batch_size, config.seed, without),
-        evaluation_batches(example_files(run, spec, "valid")),
-        int(counts.rows.sum()),
-        narrow(config, LoopSettings),
-        progress.update,
-    )
+    files, validation = example_files(run, spec, "train"), example_files(run, spec, "valid")
+    with naming_damage(files, validation):
+        history = fit(
+            teacher,
+            training_batches(files, config.batch_size, config.seed, without),
+            evaluation_batches(validation),
+            int(counts.rows.sum()),
+            narrow(config, LoopSettings),
+            progress.update,
+        )
     best = best_evaluation(history)
     progress.close(f"valid logloss {best['valid_logloss']:.5f} after {best['epoch']:.2f} epochs")
     _write_history(run, history, part, config.folds)

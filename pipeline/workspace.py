@@ -150,5 +150,5 @@ _COMMANDS = {
     EXAMPLES: "preprocess --input FILE",
     TEACHER: "train-teacher",
     TARGETS: "precompute",
-    REPORT: "report",
+    REPORT: "evaluate",
 }

@@ -6,7 +6,15 @@ import pytest
 
 from features.errors import ArtifactError
 from pipeline.config import Config, StudentConfig, TeacherConfig
-from pipeline.keys import evaluation_key, finished_students, is_complete, student_key, targets_key, teacher_key
+from pipeline.keys import (
+    evaluation_key,
+    finished_students,
+    is_complete,
+    student_key,
+    student_sources,
+    targets_key,
+    teacher_key,
+)
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, student_stage
 
 METHODS = ("hard", "kd")
@@ -29,7 +37,8 @@ def finish_from(run: Run, first: str) -> None:
         stages[student_stage(method)] = lambda m=method: student_key(run, m, CONFIG.student_config(m))
     stages[REPORT] = lambda: evaluation_key(run)
     for stage in list(stages)[list(stages).index(first) :]:
-        run.finish(stage, stages[stage](), {})
+        method = stage.removeprefix("students/")
+        run.finish(stage, stages[stage](), {"sources": student_sources(run, method)} if method in METHODS else {})
     Path(run.file(REPORT, "index.html")).write_text("")
 
 
@@ -108,8 +117,15 @@ def test_a_stage_needs_what_it_is_made_from(tmp_path: Path) -> None:
 
 
 def test_finished_students_in_the_order_of_the_methods(run: Run) -> None:
-    run.finish(student_stage("subclass"), "key", {})
+    run.finish(student_stage("subclass"), "key", {"sources": student_sources(run, "subclass")})
     assert finished_students(run) == ["students/hard", "students/kd", "students/subclass"]
+
+
+def test_students_of_other_targets_do_not_count_as_finished(run: Run) -> None:
+    run.finish(TARGETS, "other", {})
+    assert finished_students(run) == ["students/hard"]
+    run.finish(EXAMPLES, "other", {})
+    assert finished_students(run) == []
 
 
 def test_every_setting_counts(run: Run) -> None:

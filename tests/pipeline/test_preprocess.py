@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,18 +195,6 @@ class TestSameResult:
         assert files_of(other, "examples/vocabulary") == files_of(run, "examples/vocabulary")
         assert other.spec() == run.spec()
 
-    def test_shard_mb(self, folder: Path, table: pd.DataFrame, tmp_path: Path) -> None:
-        # A log of which 70 % are more than 16 MiB.
-        path = tmp_path / "log.tsv"
-        generate(110_000, str(path))
-        small = run_of(tmp_path / "small", path, shard_mb=1)
-        assert len(small.shards("train")) > 16
-        assert all(shard["end"] - shard["start"] <= 1 << 20 for shard in small.manifest(EXAMPLES)["shards"])
-        large = run_of(tmp_path / "large", path, workers=2)
-        assert len(large.shards("train")) == 16
-        pd.testing.assert_frame_equal(table_of(small).drop(columns="shard"), table_of(large).drop(columns="shard"))
-        assert files_of(small, "examples/vocabulary") == files_of(large, "examples/vocabulary")
-
     def test_gzip(self, folder: Path, log: Path, table: pd.DataFrame) -> None:
         path = folder / "log.tsv.gz"
         path.write_bytes(gzip.compress(log.read_bytes(), 1))
@@ -381,6 +369,11 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
     return path, broken, [offset for offset in offsets[:-1] if offset not in broken]
 
 
+@pytest.fixture(scope="module")
+def faulty(folder: Path, faults: Faults) -> Run:
+    return run_of(folder / "faulty", faults[0], workers=2, max_rejects="2%")
+
+
 class TestFaults:
     """1,000 broken lines of eight kinds among 100,000."""
 
@@ -391,10 +384,9 @@ class TestFaults:
         assert len(found) == len(records)
         return found
 
-    def test_exactly_these_are_rejected(self, tmp_path: Path, faults: Faults) -> None:
+    def test_exactly_these_are_rejected(self, faults: Faults, faulty: Run) -> None:
         path, broken, good = faults
-        run = run_of(tmp_path, path, workers=2, max_rejects="2%")
-        found = self.rejected(run)
+        run, found = faulty, self.rejected(faulty)
         assert found.keys() == broken.keys()
         for offset, (reason, raw) in broken.items():
             record = found[offset]
@@ -406,6 +398,17 @@ class TestFaults:
         assert (spec.lines, spec.rejects, sum(spec.rows.values())) == (100_000, 1000, 99_000)
         assert sum(shard["rejects"] for shard in run.manifest(EXAMPLES)["shards"]) == 1000
         assert table_of(run)["offset"].tolist() == good
+
+    def test_smaller_shards(self, tmp_path: Path, faults: Faults, faulty: Run) -> None:
+        run = run_of(tmp_path, faults[0], max_rejects="2%", shard_mb=1)
+        assert len(run.shards("train")) > len(faulty.shards("train")) == 16
+        shards = run.manifest(EXAMPLES)["shards"]
+        assert all(0 < shard["end"] - shard["start"] <= 1 << 20 for shard in shards)
+        # The long lines cover some of them.
+        assert not all(shard["rows"] for shard in shards)
+        pd.testing.assert_frame_equal(table_of(run).drop(columns="shard"), table_of(faulty).drop(columns="shard"))
+        assert files_of(run, "examples/vocabulary") == files_of(faulty, "examples/vocabulary")
+        assert self.rejected(run) == self.rejected(faulty)
 
     def test_more_than_the_limit(self, tmp_path: Path, faults: Faults) -> None:
         path, broken, _ = faults
@@ -485,13 +488,24 @@ class TestResume:
         assert files_of(again) == files_of(run)
 
 
+@pytest.fixture(scope="module")
+def finished(folder: Path, log: Path) -> tuple[Run, Path]:
+    """A finished run with a log of its own, some lines of which are bad."""
+    path = folder / "finished/log.tsv"
+    path.parent.mkdir()
+    path.write_bytes(b"".join([*log.read_bytes().splitlines(keepends=True)[:1500], b"bad\n" * 3]))
+    return run_of(folder / "finished/run", path), path
+
+
 class TestAgain:
     @pytest.fixture
-    def mine(self, tmp_path: Path, log: Path) -> tuple[Run, Path]:
-        """A finished run with a log of its own, some lines of which are bad."""
-        path = tmp_path / "log.tsv"
-        path.write_bytes(b"".join([*log.read_bytes().splitlines(keepends=True)[:1500], b"bad\n" * 3]))
-        return run_of(tmp_path / "run", path), path
+    def mine(self, tmp_path: Path, finished: tuple[Run, Path]) -> Iterator[tuple[Run, Path]]:
+        """A copy of the finished run; the log is the same, and put back as it was."""
+        run, path = finished
+        data, changed = path.read_bytes(), path.stat().st_mtime_ns
+        yield Run(str(shutil.copytree(run.path, tmp_path / "run"))), path
+        path.write_bytes(data)
+        os.utime(path, ns=(changed, changed))
 
     def call(self, run: Run, path: Path, schema: Schema = CRITEO, force: bool = False, **settings: Any) -> bool:
         config = PreprocessConfig(**settings)

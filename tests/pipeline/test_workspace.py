@@ -96,7 +96,7 @@ class TestManifest:
             (TEACHER, "train-teacher --run"),
             (TARGETS, "precompute --run"),
             (student_stage("kd"), "distill --method kd --run"),
-            (REPORT, "report --run"),
+            (REPORT, "evaluate --run"),
         ],
     )
     def test_missing_says_how_to_make_it(self, run: Run, stage: str, command: str) -> None:
