@@ -32,7 +32,6 @@ from pipeline.stage_inputs import (
     read_vocabularies,
     require_local,
     require_validation,
-    require_validation,
     table_layout,
     target_files,
 )

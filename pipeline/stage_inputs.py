@@ -38,14 +38,6 @@ def require_validation(spec: ExamplesSpec) -> None:
         )
 
 
-def require_validation(spec: ExamplesSpec) -> None:
-    """Raises a DataError for a run without validation rows: they say when training stops."""
-    if not spec.rows["valid"]:
-        raise DataError(
-            f"A run must have validation rows to train. Received: rows {spec.rows}; choose another --split."
-        )
-
-
 def example_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
     """The shards of a split, without targets."""
     paths = [run.file(EXAMPLES, shard["path"]) for shard in run.shards(split) if shard["rows"]]

@@ -29,7 +29,6 @@ from pipeline.stage_inputs import (
     read_vocabularies,
     require_local,
     require_validation,
-    require_validation,
     table_layout,
 )
 from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
