@@ -1,6 +1,6 @@
 """Students against tuned peers on a Criteo-format log: tuned on the validation rows, judged once on the test rows.
 
-python benchmarks/quality.py --input LOG [--trials 12] [--seeds 3] [--work runs/quality] [--json OUT]
+python benchmarks/quality.py --input LOG [--trials 16] [--seeds 3] [--work runs/quality] [--json OUT]
 
 Every method gets the same number of trials from the same space, in which the settings that all methods share are the
 same draws; the best three by one seed are trained with two more, and the best mean wins. A seed fixes teacher and
@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from features.schema import CRITEO
+from models.estimates import subclass_click_logits
 from models.training import best_evaluation
 from pipeline.beam import make_options
 from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig, build
@@ -39,18 +40,18 @@ PEER = Path(__file__).parent / "peers" / "tabular"
 
 # What all students share, and what only those with a teacher have.
 SPACE: dict[str, tuple[Any, ...]] = {
-    "embedding_dropout": (0.3, 0.5, 0.7),
+    "embedding_dropout": (0.3, 0.4, 0.5, 0.7),
     "linear_dropout": (0.0, 0.1, 0.3),
     "field_dropout": (0.0, 0.1),
     "learning_rate": (0.002, 0.003, 0.004, 0.006),
     "table_rate": (0.3, 1.0),
     "batch_size": (1024, 2048),
-    "epochs": (6.0, 10.0, 15.0),
+    "epochs": (6.0, 10.0, 15.0, 20.0),
     "embedding_l2": (0.0, 1e-5, 1e-4),
 }
 TAUGHT: dict[str, tuple[Any, ...]] = {
-    "alpha": (0.8, 0.9, 1.0),
-    "temperature": (1.0, 2.0),
+    "alpha": (0.8, 0.9, 0.95),
+    "temperature": (1.0, 2.0, 3.0),
     "within_weight": (0.1, 0.3, 1.0),
 }
 
@@ -84,9 +85,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", required=True, help="Criteo-format log")
     parser.add_argument("--work", default="runs/quality", help="folder for runs and results")
-    parser.add_argument("--trials", type=int, default=12, help="trials a method (default: %(default)s)")
+    parser.add_argument("--trials", type=int, default=16, help="trials a method (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds (default: %(default)s)")
     parser.add_argument("--peers", default="logistic,lightgbm,xgboost,catboost", help="peers, with commas")
+    parser.add_argument("--budget", type=float, default=200, help="seconds a peer (default: %(default)s)")
     parser.add_argument("--json", help="file for the results")
     return parser.parse_args()
 
@@ -115,6 +117,7 @@ def run_peers(options: argparse.Namespace, work: Path, run: Run) -> dict[str, np
     split = "/".join(str(spec.rows[name]) for name in ("train", "valid", "test"))
     command = [python, PEER / "peer.py", "--input", options.input, "--split", split, "--models", options.peers]
     command += ["--trials", str(options.trials), "--predictions", predictions, "--json", out]
+    command += ["--budget", options.budget]
     if not out.exists() or json.loads(out.read_text())["trials"] != options.trials:
         subprocess.run(list(map(str, command)), check=False)
     offsets = test_rows(run).offsets
@@ -178,8 +181,6 @@ def test_rows(run: Run) -> Rows:
 
 def teacher_logits(run: Run) -> np.ndarray:
     """Click logits of the teacher on the test rows, as stored."""
-    from models.estimates import subclass_click_logits
-
     return np.concatenate([subclass_click_logits(target.logits) for _, target in pairs(run)])
 
 

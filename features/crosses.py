@@ -24,7 +24,7 @@ Cross = tuple[int, ...]
 
 MAX_ROWS = 1 << 21
 """Crosses are counted on at most so many training rows, the latest ones: memory does not grow with the log."""
-_RANKING_ROWS = 1 << 16
+_RANKING_ROWS = 1 << 17
 # Fewer rows than the larger of the two make no cell: neither noise nor more cells than a graph should hold.
 _MIN_CELL_ROWS = 20
 _MIN_CELL_SHARE = 1 / 5000
@@ -127,17 +127,14 @@ def find_crosses(rows: CrossRows, number: int) -> CrossTable:
         rows: training rows that the teacher may see; the latest :data:`MAX_ROWS` are used.
         number: of pairs to choose.
     """
-    nothing = CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
     rows = rows.take(slice(-MAX_ROWS, None))
     if not number or not len(rows):
-        return nothing
+        return CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
     sample = _Statistics(rows.take(slice(-_RANKING_ROWS, None)))
     ranked = sorted(((sample.usefulness(pair), pair) for pair in sample.candidates()), reverse=True)
     pairs = [pair for use, pair in ranked[:number] if use > 0]
     columns = range(rows.categorical, rows.codes.shape[1])
     crosses: tuple[Cross, ...] = (*((column,) for column in columns), *sorted(pairs))
-    if not crosses:
-        return nothing
     whole = _Statistics(rows)
     keys, values = zip(*(whole.cells(cross, index) for index, cross in enumerate(crosses)), strict=True)
     return CrossTable(crosses, np.concatenate(keys), np.concatenate(values))

@@ -122,8 +122,9 @@ def tie_untrained(
 ) -> None:
     """Gives the embedding rows that no training row has looked up a meaning, before export.
 
-    A missing value that no training row has becomes like a value without a row of its own; where no training row has
-    such a value either, both are like the mean of the column's values.
+    A missing value that no training row has, and a value whose rows all lie in one fold (they are shown it as one
+    without a row of its own), become like a value without a row of its own; where no training row has such a value
+    either, that is the mean of the column's values.
 
     Args:
         trunk: is changed in place.
@@ -143,6 +144,8 @@ def tie_untrained(
             table[start + OTHER_ROW] = np.average(values, axis=0, weights=total[FIRST_ROW:])
         if total[MISSING_ROW] == 0:
             table[start + MISSING_ROW] = table[start + OTHER_ROW]
+        alone = FIRST_ROW + np.flatnonzero((count == total[:, np.newaxis]).any(axis=1)[FIRST_ROW:])
+        table[start + alone] = table[start + OTHER_ROW]
     for missing, start, edges in zip(missing_numeric, layout.starts[categorical:], layout.edges, strict=True):
         if missing == 0:
             table[start + len(edges) + 1] = table[start : start + len(edges) + 1].mean(axis=0)

@@ -31,6 +31,10 @@ class LoopSettings:
     averaging: float
 
 
+# The average of a whole table costs more than a step on its looked-up rows, so it is not taken at every step.
+_AVERAGE_EVERY = 4
+
+
 def start(seed: int) -> None:
     """Makes what follows depend on the seed alone: a fresh graph state, seeded dropout."""
     keras.backend.clear_session()
@@ -64,7 +68,8 @@ def fit(
     steps = math.ceil(rows / settings.batch_size)
     decay = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, math.ceil(settings.epochs * steps), 0.0)
     model.compile(optimizer=LazyAdam(decay, settings.table_rate, jit_compile=False))
-    interval = max(1, math.ceil(steps / settings.evaluations))
+    # Fewer steps would evaluate an average that has not begun.
+    interval = max(_AVERAGE_EVERY, math.ceil(steps / settings.evaluations))
     score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
     stream = iter(batches)
     score(next(iter(validation)))  # makes the variables
@@ -122,10 +127,6 @@ def _compile_steps(
     return compiled
 
 
-# The average of a whole table costs more than a step on its looked-up rows, so it is not taken at every step.
-_AVERAGE_EVERY = 4
-
-
 class WeightAverage:
     """Exponential moving average of weights; the average is what is evaluated and kept.
 
@@ -158,9 +159,11 @@ class WeightAverage:
         weights = [variable.numpy() for variable in self._variables] if self._decay else []
         for variable, average in zip(self._variables, self._averages, strict=False):
             variable.assign(average)
-        yield
-        for variable, weight in zip(self._variables, weights, strict=False):
-            variable.assign(weight)
+        try:
+            yield
+        finally:
+            for variable, weight in zip(self._variables, weights, strict=False):
+                variable.assign(weight)
 
 
 def best_evaluation(history: pd.DataFrame) -> dict[str, float]:

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.ERROR)
     try:
         options.handler(options, rest)
+        sys.stdout.flush()
     except CtrDistillError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -204,9 +205,10 @@ def _say(done: bool, what: str, path: str) -> None:
 
 
 def _generate(options: argparse.Namespace, _: list[str]) -> None:
-    from pipeline.generate import generate
+    from pipeline.generate import check_arguments, generate
     from pipeline.progress import Progress
 
+    check_arguments(options.rows, options.output, options.seed, options.preset)
     progress = Progress("generate", options.rows, "rows")
     made = generate(options.rows, options.output, seed=options.seed, preset=options.preset, progress=progress.update)
     progress.close(

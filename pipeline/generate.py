@@ -84,7 +84,7 @@ def generate(
     Raises:
         ConfigError: an argument breaks a rule above.
     """
-    _check_arguments(rows, output, seed, preset)
+    check_arguments(rows, output, seed, preset)
     paths = (output, truth_path(output))
     model, formatter, tally = build_model(preset), _Formatter(), _Tally()
     with _published(*paths) as (log_path, truth), _open_log(log_path, output.endswith(".gz")) as log:
@@ -110,7 +110,8 @@ def truth_path(output: str) -> str:
     return output.removesuffix(".gz").removesuffix(".tsv") + ".truth.parquet"
 
 
-def _check_arguments(rows: int, output: str, seed: int, preset: str) -> None:
+def check_arguments(rows: int, output: str, seed: int, preset: str) -> None:
+    """Raises a ConfigError for arguments that :func:`generate` does not take."""
     if rows < 1:
         raise ConfigError(f"The number of rows must be positive. Received: {rows} (--rows).")
     if seed < 0:

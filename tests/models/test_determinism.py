@@ -122,17 +122,17 @@ class Trainings:
         batches = training_batches(files, 64, 0, FOLDS)
         rows = int(counts.rows.sum())
         fit(Teacher(trunk, settings), batches, valid, rows, narrow(config, LoopSettings), lambda *_: None)
-        return digest([*trunk.variables, *tables.variables, *crosses.variables])
+        return digest([*trunk.variables, *tables.variables, *crosses.variables, found.keys])
 
     def _shards(self, block: Block) -> ShardFiles:
         paths = [write(self._folder / f"{number}.train", [block.take(half)]) for number, half in enumerate(HALVES)]
         return ShardFiles(paths, (3, len(IDS)))
 
 
-def digest(variables: Sequence[tf.Variable]) -> str:
+def digest(arrays: Sequence[tf.Variable | np.ndarray]) -> str:
     whole = hashlib.sha256()
-    for variable in variables:
-        whole.update(variable.numpy().tobytes())
+    for array in arrays:
+        whole.update(np.asarray(array).tobytes())
     return whole.hexdigest()
 
 

@@ -278,7 +278,6 @@ def test_a_value_in_one_fold_alone_trains_other() -> None:
     np.testing.assert_array_equal(after[[MISSING_A, OTHER_A, VALUE_A]], before[[MISSING_A, OTHER_A, VALUE_A]])
 
 
-@pytest.mark.xfail(strict=True, reason="tie_untrained leaves such rows at their initial weights")
 def test_a_value_in_one_fold_alone_is_like_other() -> None:
     # No training row ever looks value 3 up: its own rows are shown other, and only serving would see its weights.
     rows = [(0, 0, 0), (2, 2, 0), (2, 3, 1), (3, 2, 5), (3, 3, 5), (4, 0, 1)]

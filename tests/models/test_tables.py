@@ -261,8 +261,16 @@ def test_cross_statistics_find_the_cells_that_were_counted() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("crosses", [(), ((0, 1), (2,))])
+def test_cross_statistics_without_cells(crosses: tuple[tuple[int, ...], ...]) -> None:
+    table = CrossTable(crosses, np.empty(0, np.int64), np.empty((0, 11), np.float32))
+    statistics = CrossStatistics(table, [np.array([0.0], np.float32)])
+    found = statistics(tf.constant([[0, 3]] * 2), tf.constant([[0.5], [np.nan]]), tf.constant([0, NO_FOLD]))
+    np.testing.assert_array_equal(found, np.zeros((2, len(crosses))))
+
+
 def test_cross_statistics_are_not_trained() -> None:
     table = CrossTable(((0, 1),), np.array([5]), np.ones((1, 11), np.float32))
     statistics = CrossStatistics(table, [])
-    assert len(statistics.variables) == 2
+    assert statistics.variables
     assert statistics.trainable_variables == ()
