@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from common import Measurement, base_parser, generated_log, measure, print_result, ratios, run_child, timed, write_json
 
@@ -72,8 +73,7 @@ def job(options: argparse.Namespace) -> dict[str, Any]:
         scored.append(time.perf_counter())
         return logits
 
-    LoadedTeacher.score = noted  # type: ignore[method-assign]
-    with run.lock():
+    with run.lock(), patch.object(LoadedTeacher, "score", noted):
         storage.remove(run.file(TARGETS))
         begun = time.perf_counter()
         times = timed(lambda: precompute(run, beam_options))

@@ -142,7 +142,7 @@ def main() -> None:
     if options.workers > 1:
         measurements.insert(1, Measurement("preprocess, workers=1", "ours", {**whole, "workers": 1}))
     outcomes = measure(__file__, measurements, options.repeats)
-    found = {}
+    found: dict[str, float | None] = {}
     for outcome in outcomes[:-2]:
         found |= ratios(outcome, outcomes[-2:])
     print_result(outcomes, found)

@@ -66,18 +66,14 @@ def fit(
         ConfigError: the loss is no longer finite.
     """
     steps = math.ceil(rows / settings.batch_size)
-    decay = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, math.ceil(settings.epochs * steps), 0.0)
-    model.compile(optimizer=LazyAdam(decay, settings.table_rate, jit_compile=False))
     # Fewer steps would evaluate an average that has not begun.
     interval = max(_AVERAGE_EVERY, math.ceil(steps / settings.evaluations))
     score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
-    stream = iter(batches)
     score(next(iter(validation)))  # makes the variables
     average = WeightAverage(model.trainable_variables, settings.averaging)
-    train = _compile_steps(model, stream, average)
-    history: list[dict[str, float]] = []
+    train = _compile_steps(model, iter(batches), average, settings, steps)
+    history = _History(settings.patience)
     best: list[np.ndarray] = []
-    begun = time.monotonic()
     for number in range(1, math.ceil(settings.epochs * steps / interval) + 1):
         loss = float(train(tf.constant(interval))) / interval
         if not math.isfinite(loss):
@@ -86,33 +82,57 @@ def fit(
                 "learning rate."
             )
         with average.applied():
-            result = evaluate(score, validation)
-            if not history or result["logloss"] < min(row["valid_logloss"] for row in history):
+            epoch = number * interval / steps
+            if history.add(epoch, epoch * rows, loss, evaluate(score, validation)):
                 best = [variable.numpy() for variable in model.trainable_variables]
-        seen = number * interval * rows / steps
-        history.append(
-            {
-                "epoch": number * interval / steps,
-                "rows_seen": seen,
-                "train_loss": loss,
-                "valid_logloss": result["logloss"],
-                "valid_auc": result["auc"],
-                "seconds": time.monotonic() - begun,
-            }
-        )
-        progress(seen, f"valid logloss {result['logloss']:.5f}")
-        losses = [row["valid_logloss"] for row in history]
-        if len(losses) - 1 - int(np.argmin(losses)) >= settings.patience:
+        progress(epoch * rows, f"valid logloss {history.rows[-1]['valid_logloss']:.5f}")
+        if history.exhausted:
             break
     for variable, value in zip(model.trainable_variables, best, strict=True):
         variable.assign(value)
-    return pd.DataFrame(history)
+    return pd.DataFrame(history.rows)
+
+
+class _History:
+    """The evaluations so far."""
+
+    def __init__(self, patience: int) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._patience, self._begun, self._best = patience, time.monotonic(), 0
+
+    def add(self, epoch: float, rows_seen: float, loss: float, result: dict[str, float]) -> bool:
+        """Adds an evaluation; whether its validation logloss is the best so far."""
+        row = {
+            "epoch": epoch,
+            "rows_seen": rows_seen,
+            "train_loss": loss,
+            "valid_logloss": result["logloss"],
+            "valid_auc": result["auc"],
+            "seconds": time.monotonic() - self._begun,
+        }
+        better = not self.rows or row["valid_logloss"] < self.rows[self._best]["valid_logloss"]
+        self.rows.append(row)
+        if better:
+            self._best = len(self.rows) - 1
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last evaluations, as many as the patience, were none better."""
+        return len(self.rows) - 1 - self._best >= self._patience
 
 
 def _compile_steps(
-    model: tfrs.Model, stream: Iterator[dict[str, tf.Tensor]], average: WeightAverage
+    model: tfrs.Model,
+    stream: Iterator[dict[str, tf.Tensor]],
+    average: WeightAverage,
+    settings: LoopSettings,
+    epoch_steps: int,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """A graph that takes a number of steps and returns the sum of their losses."""
+    last = math.ceil(settings.epochs * epoch_steps)
+    decay = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, last, 0.0)
+    model.compile(optimizer=LazyAdam(decay, settings.table_rate, jit_compile=False))
     model.optimizer.build(model.trainable_variables)
 
     @tf.function

@@ -125,7 +125,8 @@ def distill(run: Run, method: str, config: StudentConfig) -> bool:
     require_local(run)
     run.begin(stage, key)
     data = StudentData.read(run, METHODS[method].needs_targets)
-    progress = Progress(f"student {method}", None, "rows")
+    # At most so many rows: training may stop before.
+    progress = Progress(f"student {method}", config.epochs * data.spec.rows["train"], "rows")
     trained = train_student(data, method, config, progress.update)
     best = best_evaluation(trained.history)
     progress.close(f"valid logloss {best['valid_logloss']:.5f} after {best['epoch']:.2f} epochs")

@@ -83,7 +83,8 @@ def _train_part(
     trunk = TeacherTrunk(layout, tables, crosses, counts.base_rate(), settings)
     teacher = Teacher(trunk, settings)
     title = f"teacher {part + 1} of {config.folds}" if config.folds else "teacher"
-    progress = Progress(title, None, "rows")
+    # At most so many rows: training may stop before.
+    progress = Progress(title, config.epochs * int(counts.rows.sum()), "rows")
     files, validation = example_files(run, spec, "train"), example_files(run, spec, "valid")
     with naming_damage(files, validation):
         history = fit(
