@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,10 +16,33 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def subclass_click_logits(z: np.ndarray) -> np.ndarray:
     """Click logits of subclass logits: float [n, 2 S], class-major, to float64 [n]; see `models.heads.click_logit`."""
-    subclasses = z.shape[1] // 2
-    wide = np.asarray(z, np.float64)
-    sums = np.logaddexp.reduce(wide.reshape(-1, 2, subclasses), axis=2)
-    return sums[:, 1] - sums[:, 0]
+    classes = _class_logits(z)
+    return classes[:, 1] - classes[:, 0]
+
+
+def _class_logits(z: np.ndarray) -> np.ndarray:
+    return np.logaddexp.reduce(np.asarray(z, np.float64).reshape(-1, 2, z.shape[1] // 2), axis=2)
+
+
+def mean_of_teachers(every: Sequence[np.ndarray]) -> np.ndarray:
+    """Subclass logits with the mean class logits of several teachers and the conditionals of the first one.
+
+    Subclass j of one teacher is not subclass j of another, so only class logits can be averaged. A block moved by a
+    constant keeps its within-class conditionals.
+
+    Args:
+        every: float [n, 2 S] of each teacher, class-major.
+
+    Returns:
+        float32 [n, 2 S]; for one teacher, what it says.
+    """
+    first = np.asarray(every[0])
+    if len(every) == 1:
+        return first
+    classes = [_class_logits(z) for z in every]
+    shift = np.mean(classes, axis=0) - classes[0]
+    blocks = first.reshape(len(first), 2, -1) + shift[:, :, np.newaxis]
+    return blocks.reshape(first.shape).astype(np.float32)
 
 
 def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> np.ndarray:

@@ -18,6 +18,7 @@ from features.spec import SPLITS
 from features.statistics import NO_FOLD
 from features.targets import TargetBlock
 from features.tfrecord import write_record
+from models.estimates import mean_of_teachers
 from pipeline import storage
 from pipeline.beam import run_pipeline
 from pipeline.keys import targets_key
@@ -61,13 +62,12 @@ class LoadedTeacher:
         """Raw logits of a block: float32 [rows, K].
 
         A training row's own fold is left out of its click statistics. With cross-fitting it is scored by the teacher
-        that never saw its fold; other rows get the mean of all teachers' logits.
+        that never saw its fold; other rows get the mean of all teachers' class logits.
         """
         if not training:
             none = np.full(len(block), NO_FOLD, np.int32)
             every = [self._call(model, block, none) for model in self._models]
-            mean: npt.NDArray[np.float32] = np.stack(every).mean(axis=0, dtype=np.float64).astype(np.float32)
-            return mean
+            return mean_of_teachers(every)
         if not self._folds:
             return self._call(self._models[0], block, block.folds.astype(np.int32))
         part = block.folds % self._folds

@@ -11,7 +11,7 @@ import yaml
 from pipeline import storage
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
-from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, Run
 
 METRICS = ("logloss", "auc", "ne", "pcoc", "ece", "brier")
 _SPLIT_NAMES = {"valid": "validation", "test": "test"}
@@ -117,8 +117,10 @@ def _rows(models: dict[str, Any], columns: Any) -> pd.DataFrame:
 def _histories(run: Run, models: dict[str, Any]) -> dict[str, pd.DataFrame]:
     histories = {}
     for name in models:
-        path = run.file(TEACHER if name == "teacher" else name, "history.csv")
-        if storage.exists(path):
+        # With cross-fitting the curve of the first teacher stands for all.
+        files = [run.file(name, file) for file in ("history.csv", "history-0.csv")]
+        path = next((file for file in files if storage.exists(file)), None)
+        if path:
             with storage.open_read(path) as file:
                 histories[name] = pd.read_csv(io.BytesIO(file.read()))
     return histories

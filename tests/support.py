@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from features.targets import TargetBlock
+from features.tfrecord import read_records, write_record
 from pipeline.workspace import Run
 
 ROOT = Path(__file__).parents[1]
@@ -70,3 +72,40 @@ def files_of(folder: str | Path) -> dict[str, bytes]:
     """All files below a folder with their bytes."""
     root = Path(folder)
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def damage_targets(path: str, how: str) -> None:
+    """Damages one file of targets: other ``offsets``, other ``teacher``, a block less, cut off, and so on."""
+    with open(path, "rb") as file:
+        blocks = [TargetBlock.decode(record) for record in read_records(file, path)]
+    data = Path(path).read_bytes()
+    if how == "cut off":
+        Path(path).write_bytes(data[:-7])
+        return
+    if how == "a wrong bit":
+        Path(path).write_bytes(data[:100] + bytes([data[100] ^ 4]) + data[101:])
+        return
+    if how == "gone":
+        os.remove(path)
+        return
+    changes: dict[str, Callable[[TargetBlock], TargetBlock]] = {
+        "offsets": lambda block: replace(block, offsets=block.offsets[::-1].copy()),
+        "fewer rows": lambda block: replace(block, offsets=block.offsets[1:], logits=block.logits[1:]),
+        "teacher": lambda block: replace(block, teacher="0" * 16),
+        "fewer logits": lambda block: replace(block, logits=block.logits[:, :2].copy()),
+    }
+    with open(path, "wb") as file:
+        for block in blocks[:-1] if how == "a block less" else blocks:
+            write_record(file, changes.get(how, lambda block: block)(block).encode())
+
+
+DAMAGE = {
+    "offsets": "Targets must belong to the rows of their examples. Received: others",
+    "fewer rows": "Targets must belong to the rows of their examples. Received: others",
+    "a block less": "Targets must belong to the rows of their examples. Received: others",
+    "teacher": "Targets must come from the teacher of their manifest. Received: 0000000000000000 instead of ",
+    "cut off": "A TFRecord file must be whole. Received: it ends within a record",
+    "a wrong bit": "A TFRecord file must be whole. Received: the checksum of a record is wrong",
+    "gone": "A file must exist and be readable.",
+}
+"""What is said about each damage of :func:`damage_targets`; the path follows."""

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from models.estimates import divide, draw_groups, equal_mass_bins, percentile_interval, roc_area, sigmoid
+from models.estimates import (
+    divide,
+    draw_groups,
+    equal_mass_bins,
+    mean_of_teachers,
+    percentile_interval,
+    roc_area,
+    sigmoid,
+)
 
 
 def test_sigmoid_neither_overflows_nor_loses_small_values() -> None:
@@ -45,3 +53,19 @@ def test_draws_keep_the_number_of_groups_and_are_seeded() -> None:
 def test_percentile_interval_ignores_nan() -> None:
     assert percentile_interval(np.r_[np.arange(101.0), math.nan], 0.9) == pytest.approx((5, 95))
     assert all(map(math.isnan, percentile_interval(np.array([math.nan]), 0.9)))
+
+
+def test_the_mean_of_teachers_has_their_mean_class_logits_and_the_conditionals_of_the_first() -> None:
+    generator = np.random.default_rng(3)
+    teachers = [generator.normal(size=(7, 6)) * 2 for _ in range(3)]
+    mean = mean_of_teachers(teachers).astype(float)
+
+    def click(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z)
+        return np.log(e[:, 3:].sum(axis=1) / e[:, :3].sum(axis=1))
+
+    np.testing.assert_allclose(click(mean), np.mean([click(z) for z in teachers], axis=0), atol=1e-5)
+    for block in (slice(0, 3), slice(3, 6)):
+        inside = [np.exp(z[:, block]) / np.exp(z[:, block]).sum(axis=1, keepdims=True) for z in (mean, teachers[0])]
+        np.testing.assert_allclose(*inside, atol=1e-6)
+    assert mean_of_teachers(teachers[:1]) is teachers[0]
