@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from features.errors import CtrDistillError
+from features.errors import ConfigError, CtrDistillError
 from features.schema import CRITEO, Schema
 from models.methods import METHODS
 from pipeline import config as settings
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown argument {rest[0]}")
     logging.basicConfig(level=logging.ERROR)
     try:
+        # On another runner the workers have it; the launcher of a Beam job needs none.
+        if options.tensorflow and not any(word.startswith("--runner") for word in rest):
+            _require_tensorflow()
         options.handler(options, rest)
         sys.stdout.flush()
     except CtrDistillError as error:
@@ -47,12 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
+def _require_tensorflow() -> None:
+    """Says that the ``train`` extra is not installed, before hours of preprocessing."""
+    for package in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"This command must have the train extra: pip install 'ctr-distill[train]'. Received: no {package}."
+            )
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="ctr-distill", description="Subclass distillation of click models.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_generate(commands)
-    preprocess = _add(commands, "preprocess", "raw logs to TFRecord blocks", _preprocess, beam=True)
+    preprocess = _add(commands, "preprocess", "raw logs to TFRecord blocks", _preprocess, beam=True, tensorflow=False)
     _add_inputs(preprocess)
     _add_settings(preprocess, settings.PreprocessConfig)
     teacher = _add(commands, "train-teacher", "train the teacher", _train_teacher)
@@ -62,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     distill.add_argument("--method", choices=METHODS, required=True, help="what the student learns from")
     _add_settings(distill, settings.StudentConfig)
     evaluate = _add(commands, "evaluate", "compare the models of a run", _evaluate)
-    report = _add(commands, "report", "write the HTML page of a run", _report)
+    report = _add(commands, "report", "write the HTML page of a run", _report, tensorflow=False)
     run = _add(commands, "run", "all of it in order, skipping what is done", _run, beam=True)
     _add_inputs(run)
     run.add_argument("--methods", default=DEFAULT_METHODS, help="students to train, with commas (default: %(default)s)")
@@ -75,12 +88,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Any, name: str, text: str, handler: Handler, beam: bool = False) -> argparse.ArgumentParser:
+def _add(
+    commands: Any, name: str, text: str, handler: Handler, beam: bool = False, tensorflow: bool = True
+) -> argparse.ArgumentParser:
     more = " Beam's own options (--runner=..., --project=...) may follow." if beam else ""
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}", allow_abbrev=False
     )
-    command.set_defaults(handler=handler, beam=beam)
+    command.set_defaults(handler=handler, beam=beam, tensorflow=tensorflow)
     if beam:
         command.add_argument("--workers", type=int, help="threads of the local runner (default: one a core)")
     return command
@@ -131,7 +146,9 @@ def _add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str
 
 
 def _add_generate(commands: Any) -> None:
-    command = _add(commands, "generate", "a Criteo-format log whose true click probability is known", _generate)
+    command = _add(
+        commands, "generate", "a Criteo-format log whose true click probability is known", _generate, tensorflow=False
+    )
     command.add_argument("--rows", type=int, required=True, help="number of lines")
     command.add_argument("--output", required=True, metavar="FILE", help="the log; gzip if it ends with .gz")
     command.add_argument("--seed", type=int, default=0, help="of the rows (default: %(default)s)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import pandas as pd
@@ -35,7 +36,7 @@ def report_data(run: Run) -> ReportData:
         title="Click model distillation",
         summary=summary(found),
         metrics=metric_table(found),
-        costs=_rows(models, lambda m: {k: m[k] for k in ("parameters", "bytes", "rows_per_second")}),
+        costs=_rows(models, _costs),
         calibration=_rows(models, lambda m: m["calibration"]),
         differences=pd.DataFrame(found["comparisons"]),
         histories=_histories(run, models),
@@ -105,6 +106,11 @@ def summary(found: dict[str, Any]) -> str:
     return text + "."
 
 
+def _costs(model: dict[str, Any]) -> dict[str, float]:
+    costs = {name: model[name] for name in ("parameters", "bytes", "rows_per_second")}
+    return {name: math.nan if value is None else value for name, value in costs.items()}
+
+
 def _pair(row: dict[str, Any]) -> str:
     method, baseline = (row[name].removeprefix("students/") for name in ("method", "baseline"))
     return f"{method} - {baseline}"
@@ -134,7 +140,7 @@ def _bayes(models: dict[str, Any], splits: list[str]) -> pd.DataFrame:
         hard, teacher = excess.get("students/hard"), excess["teacher"]
         for name, value in excess.items():
             if value is not None:
-                share = (hard - value) / (hard - teacher) if hard and hard != teacher else None
+                share = (hard - value) / (hard - teacher) if hard and hard != teacher else math.nan
                 rows.append({"model": name, "split": split, "excess": value, "gap_share": share})
     return pd.DataFrame(rows)
 

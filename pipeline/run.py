@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Sequence
 
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from features.errors import ConfigError
 from features.schema import Schema
 from pipeline import storage
 from pipeline.config import Config
@@ -29,15 +27,6 @@ PACKAGES = (
     "tf-keras",
     "tensorflow-recommenders",
 )
-
-
-def require_tensorflow() -> None:
-    """Raises a ConfigError where the ``train`` extra is not installed, before hours of preprocessing."""
-    for package in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"Training must have the train extra: pip install 'ctr-distill[train]'. Received: no {package}."
-            )
 
 
 def run_all(
@@ -65,7 +54,6 @@ def run_all(
     Returns:
         whether there was anything to do.
     """
-    require_tensorflow()
     changed = preprocess(run, inputs, schema, config.preprocess, options, force)
     write_provenance(run, config)
     if not changed and is_complete(run, config, methods):

@@ -1,0 +1,186 @@
+"""``distill``: students of all methods, from stored targets alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss
+from support import METHODS, STUDENT, Made, ctr_distill, files_of, flags
+
+from features.blocks import Block, read_blocks
+from features.statistics import NO_FOLD
+from models.backend import tf
+from pipeline import cli
+from pipeline.config import StudentConfig
+from pipeline.distill import StudentData, TrainedStudent, distill, train_student
+from pipeline.evaluate import load_student
+from pipeline.stage_inputs import click_counts, read_vocabularies
+from pipeline.workspace import Run
+
+
+def config_of(made: Made, method: str) -> StudentConfig:
+    """The settings that the finished run's student was made with."""
+    options, _ = cli.make_parser().parse_known_args(made.arguments)
+    return cli._config(options).student_config(method)
+
+
+def rows_of(run: Run, split: str) -> Block:
+    blocks = []
+    for shard in run.shards(split):
+        with open(run.file("examples", shard["path"]), "rb") as file:
+            blocks += list(read_blocks(file, shard["path"]))
+    return Block.concatenate(blocks)
+
+
+def weights_of(run: Run, method: str) -> dict[str, np.ndarray]:
+    """The variables of an exported student by name."""
+    reader = tf.train.load_checkpoint(run.file("students", method, "model/1/variables/variables"))
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    return {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names}
+
+
+@dataclass(frozen=True)
+class Again:
+    """Students that were made a second time in a process of their own.
+
+    Args:
+        without_teacher: all methods, after the teacher was removed.
+        statistics: `subclass` with click statistics.
+    """
+
+    without_teacher: Run
+    statistics: Run
+
+
+@pytest.fixture(scope="module")
+def again(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    folder = tmp_path_factory.mktemp("again")
+    runs = Run(str(folder / "without-teacher")), Run(str(folder / "statistics"))
+    for run in runs:
+        shutil.copytree(made.run.path, run.path, ignore=shutil.ignore_patterns("teacher", "students", "report"))
+    command = ["distill", *flags(STUDENT), "--deterministic"]
+    ctr_distill(
+        *([*command, "--run", runs[0].path, "--method", method] for method in METHODS),
+        [*command, "--run", runs[1].path, "--method", "subclass", "--student-statistics"],
+    )
+    return Again(*runs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_teacher_is_not_needed(made: Made, again: Again, method: str) -> None:
+    """Weights, calibration, manifest and predictions are the same to the last bit after the teacher is gone."""
+    stage, run = f"students/{method}", again.without_teacher
+    assert not Path(run.file("teacher")).exists()
+    before, after = files_of(made.run.file(stage)), files_of(run.file(stage))
+    assert set(before) == set(after)
+    for name in (
+        "manifest.json",
+        "metrics.json",
+        "model/1/assets/vocabulary.txt",
+        "model/1/assets.extra/features.json",
+    ):
+        assert before[name] == after[name], name
+    weights, others = weights_of(made.run, method), weights_of(run, method)
+    assert set(weights) == set(others) and len(weights) > 4
+    assert all(weights[name].tobytes() == others[name].tobytes() for name in weights)
+    block = rows_of(run, "test")
+    assert np.array_equal(load_student(made.run, stage)(block), load_student(run, stage)(block))
+    histories = [pd.read_csv(r.file(stage, "history.csv")).drop(columns="seconds") for r in (made.run, run)]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def test_students_differ_in_their_heads_only(made: Made) -> None:
+    shapes = {method: sorted(value.shape for value in weights_of(made.run, method).values()) for method in METHODS}
+    assert shapes["hard"] == shapes["kd"] and shapes["subclass"] == shapes["hard_k"] == shapes["kd_k"]
+    narrow, wide = (
+        [shape for shape in shapes[method] if shape not in ((8, width), (width,))]
+        for method, width in (("kd", 2), ("subclass", 6))
+    )
+    assert (8, 2) in shapes["kd"] and (8, 6) in shapes["subclass"], "two logits, or K = 2 S"
+    # Calibration is a pair of floats too.
+    assert [shape for shape in wide if shape != (2,)] == narrow
+    parameters = {method: made.run.manifest(f"students/{method}")["parameters"] for method in METHODS}
+    assert parameters["hard"] == parameters["kd"]
+    assert parameters["subclass"] - parameters["kd"] == 4 * (8 + 1)
+
+
+def test_methods_lead_to_different_students(made: Made) -> None:
+    block = rows_of(made.run, "test")
+    logits = [load_student(made.run, f"students/{method}")(block) for method in METHODS]
+    for first in range(len(METHODS)):
+        for second in range(first):
+            assert np.abs(logits[first] - logits[second]).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_exported_is_what_was_evaluated(made: Made, method: str) -> None:
+    """The logloss of the best evaluation comes out of the SavedModel, once its calibration is undone."""
+    stage = f"students/{method}"
+    manifest, metrics = made.run.manifest(stage), json.loads(files_of(made.run.file(stage))["metrics.json"])
+    history = pd.read_csv(made.run.file(stage, "history.csv"))
+    assert metrics["valid_logloss"] == pytest.approx(history["valid_logloss"].min(), abs=1e-12)
+    assert history["epoch"].iloc[history["valid_logloss"].argmin()] == metrics["epoch"]
+    block, calibration = rows_of(made.run, "valid"), manifest["calibration"]
+    raw = (load_student(made.run, stage)(block) - calibration["shift"]) / calibration["scale"]
+    assert log_loss(block.labels, 1 / (1 + np.exp(-raw))) == pytest.approx(metrics["valid_logloss"], abs=2e-5)
+    assert manifest["method"] == method and manifest["settings"]["hidden"] == 8
+
+
+def test_click_statistics_are_part_of_the_export(made: Made, again: Again) -> None:
+    run, stage = again.statistics, "students/subclass"
+    assert run.manifest(stage)["settings"]["statistics"] is True
+    spec = run.spec()
+    vocabularies = read_vocabularies(run, spec)
+    found = click_counts(vocabularies, spec).statistics(20.0)
+    (table,) = [value for name, value in weights_of(run, "subclass").items() if name.endswith("_statistics")]
+    expected = np.stack([found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD]], axis=1)
+    starts = np.cumsum([0, *spec.vocabulary_ids[:-1]])
+    kept = [vocabulary.kept(run.manifest(stage)["settings"]["min_count"]) for vocabulary in vocabularies]
+    rows = np.concatenate([np.arange(start, start + 2 + size) for start, size in zip(starts, kept, strict=True)])
+    assert np.array_equal(table, expected[rows])
+    metrics = json.loads(files_of(run.file(stage))["metrics.json"])
+    block, calibration = rows_of(run, "valid"), run.manifest(stage)["calibration"]
+    raw = (load_student(run, stage)(block) - calibration["shift"]) / calibration["scale"]
+    assert log_loss(block.labels, 1 / (1 + np.exp(-raw))) == pytest.approx(metrics["valid_logloss"], abs=2e-5)
+    # Two more inputs for each of 26 columns, into the hidden layer and into the linear part.
+    parameters = [r.manifest(stage)["parameters"] for r in (run, made.run)]
+    assert parameters[0] - parameters[1] == 26 * 2 * (8 + 1)
+
+
+def test_trunks_start_from_the_same_weights(made: Made) -> None:
+    """With a learning rate that is 0 in float32, what is left is the initialisation: equal but for the width of the head."""
+    values = {"epochs": 0.1, "evaluations": 1, "learning_rate": 1e-50, "averaging": 0.0, "hidden": 8, "min_count": 4}
+    config = StudentConfig(**values)  # type: ignore[arg-type]
+    trained: dict[str, TrainedStudent] = {}
+    for method in ("hard", "kd", "subclass"):
+        data = StudentData.read(made.run, targets=method != "hard")
+        trained[method] = train_student(data, method, config, lambda rows, note: None)
+    trunks = {method: found.student.trunk for method, found in trained.items()}
+    parts: dict[str, Callable[[Any], list[Any]]] = {
+        "embeddings": lambda trunk: trunk.embeddings.variables,
+        "linear": lambda trunk: trunk.linear.variables,
+        "hidden": lambda trunk: trunk.hidden.variables,
+    }
+    for name, part in parts.items():
+        first, *others = ([value.numpy() for value in part(trunk)] for trunk in trunks.values())
+        assert first, name
+        for other in others:
+            assert all(a.tobytes() == b.tobytes() for a, b in zip(first, other, strict=True)), name
+    heads = {method: [value.numpy() for value in trunk.head.variables] for method, trunk in trunks.items()}
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(heads["hard"], heads["kd"], strict=True))
+    assert [value.shape for value in heads["subclass"]] == [(8, 6), (6,)]
+
+
+def test_again_there_is_nothing_to_do(made: Made) -> None:
+    before = files_of(made.run.file("students"))
+    for method in METHODS:
+        assert distill(made.run, method, config_of(made, method)) is False
+    assert files_of(made.run.file("students")) == before
