@@ -36,6 +36,7 @@ real: install
 
 # Students against tuned peers on real rows: see benchmarks/quality.py.
 quality: install
+	@test -n "$(CTR_DISTILL_CRITEO)" || { echo "make quality must have CTR_DISTILL_CRITEO set to a Criteo-format log."; exit 2; }
 	$(BIN)/python benchmarks/quality.py --input $(CTR_DISTILL_CRITEO)
 
 bench: install

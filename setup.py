@@ -13,7 +13,6 @@ CORE = [
     "pyyaml>=6,<7",
 ]
 TRAIN = [
-    "scipy>=1.13,<2",
     "tensorflow>=2.18,<2.22",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tf-keras>=2.18,<2.22",
@@ -26,6 +25,7 @@ DEV = [
     "pytest>=8,<10",
     "ruff>=0.6,<1",
     "scikit-learn>=1.5,<2",
+    "scipy>=1.13,<2",
     "types-PyYAML>=6,<7",
 ]
 

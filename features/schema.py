@@ -15,6 +15,8 @@ INTEGER = "integer"
 FLOAT = "float"
 CATEGORICAL = "categorical"
 KEY = "key"
+RESERVED = frozenset({"source", "offset", "label", "p_click"})
+"""What ``predict`` calls its own columns."""
 KINDS = (LABEL, INTEGER, FLOAT, CATEGORICAL, KEY)
 
 
@@ -62,6 +64,12 @@ class Schema:
         labels = [column.name for column in self.columns if column.kind == LABEL]
         if len(labels) != 1:
             raise ConfigError(f"A schema must have exactly one label column. Received: {labels} (schema).")
+        reserved = set(self.keys) & RESERVED
+        if reserved:
+            raise ConfigError(
+                f"A key column must not have the name of a column of predictions ({', '.join(sorted(RESERVED))}). "
+                f"Received: {', '.join(sorted(reserved))} (schema)."
+            )
         if not self.categorical or not self.numeric:
             raise ConfigError(
                 "A schema must have at least one numeric and one categorical column. "

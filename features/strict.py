@@ -114,19 +114,25 @@ def count_fields(line: bytes, schema: Schema) -> int:
     return line.count(schema.delimiter.encode()) + 1
 
 
-def detect_label(first_line: bytes, schema: Schema) -> bool:
-    """Whether a log has the label column: its first line has all fields (True) or exactly one fewer (False).
+def detect_label(first_lines: Sequence[bytes], schema: Schema, source: str) -> bool:
+    """Whether a log has the label column: most of its first lines have all fields (True) or one fewer (False).
+
+    Args:
+        first_lines: some lines from the beginning of the log; bad ones do not matter where others are good.
+        schema: the columns of the log.
+        source: the log's name, for the error.
 
     Raises:
-        DataError: the line has another number of fields.
+        DataError: no line has either number of fields.
     """
-    received, full = count_fields(first_line, schema), len(schema.columns)
-    if received not in (full, full - 1):
+    received, full = [count_fields(line, schema) for line in first_lines], len(schema.columns)
+    labelled, unlabelled = received.count(full), received.count(full - 1)
+    if not labelled and not unlabelled:
         raise DataError(
             f"A line of the log must have {full} fields, or {full - 1} without the label. "
-            f"Received: {received} fields (first line)."
+            f"Received: {received[0] if received else 0} fields ({source}, first line)."
         )
-    return received == full
+    return labelled >= unlabelled
 
 
 def columns_of(schema: Schema, labelled: bool) -> tuple[Column, ...]:

@@ -5,7 +5,8 @@ It loads with TensorFlow alone. Signatures, all for batches of any size:
 ===============  =====================================================================================
 serving_default  each numeric column float32 [batch], NaN = missing; each categorical one string, '' = missing
 strings          all columns string [batch], '' = missing, for JSON
-tsv              ``lines`` string [batch], raw log lines with or without the label column
+tsv              ``lines`` string [batch], raw log lines as ``preprocess`` takes them
+tsv_unlabelled   the same without the label column
 examples         ``examples`` string [batch], serialized tf.train.Example of raw fields (numerics as floats)
 features         ``ids`` int32 and ``dense`` float32, as :class:`features.transform.Transform` makes them
 ===============  =====================================================================================
@@ -13,8 +14,8 @@ features         ``ids`` int32 and ``dense`` float32, as :class:`features.transf
 Columns keep their names as inputs where TensorFlow allows it; else other characters than letters, digits and _ become _
 (``examples`` has all names as they are).
 
-Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated; ``tsv`` also ``reason``, '' for a good line. A line
-that preprocessing would reject has NaN and the reason of :mod:`features.strict`.
+Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated; both ``tsv`` also ``reason``, '' for a good line. A
+line that preprocessing would reject has NaN and the reason of :mod:`features.strict`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.numeric import NumericColumn
-from features.schema import FLOAT, Schema
+from features.schema import FLOAT, Column, Schema
 from features.strict import (
     BAD_FLOAT,
     BAD_INTEGER,
@@ -148,6 +149,7 @@ class ServingModule(tf.Module):
             "serving_default": tf.function(self._from_fields).get_concrete_function(**fields),
             "strings": tf.function(self._from_strings).get_concrete_function(**text),
             "tsv": tf.function(self._from_lines).get_concrete_function(lines=lines),
+            "tsv_unlabelled": tf.function(self._from_unlabelled_lines).get_concrete_function(lines=lines),
             "examples": tf.function(self._from_examples).get_concrete_function(examples=examples),
             "features": tf.function(self._from_features).get_concrete_function(ids=ids, dense=dense),
         }
@@ -210,43 +212,30 @@ class ServingModule(tf.Module):
         return self._from_columns(tf.io.parse_example(examples, absent))
 
     def _from_lines(self, lines: tf.Tensor) -> Outputs:
+        return self._from_text(lines, self._schema.columns)
+
+    def _from_unlabelled_lines(self, lines: tf.Tensor) -> Outputs:
+        return self._from_text(lines, self._schema.without_label())
+
+    def _from_text(self, lines: tf.Tensor, expected: Sequence[Column]) -> Outputs:
         lines = tf.strings.regex_replace(lines, r"\r?\n?\z", "", replace_global=False)
         good_bytes, reason = _check_bytes(lines)
         fields = tf.strings.split(tf.where(good_bytes, lines, ""), self._schema.delimiter)
-        received, full = fields.row_lengths(), len(self._schema.columns)
-        labelled = received == full
-        # Lines of either kind become columns; lines of neither are scored as if all were missing, then masked.
-        values = tf.where(
-            labelled[:, tf.newaxis],
-            self._reorder(fields, with_label=True),
-            self._reorder(fields, with_label=False),
-        )
-        shaped = labelled | (received == full - 1)
-        reason = tf.where((reason == "") & ~shaped, FIELD_COUNT, reason)
-        label = tf.where(labelled, values[:, 0], "0")
-        numbers, columns = (
-            len(self._schema.numeric),
-            dict(zip(self._text_columns(), tf.unstack(values, axis=1), strict=True)),
-        )
-        reason = self._check_values(label, columns, reason)
+        reason = tf.where((reason == "") & (fields.row_lengths() != len(expected)), FIELD_COUNT, reason)
+        table = tf.unstack(fields.to_tensor("", shape=[None, len(expected)]), axis=1)
+        columns = {column.name: values for column, values in zip(expected, table, strict=True)}
+        reason = self._check_values(columns, reason)
         good = reason == ""
+        # A bad line is scored as if all were missing, then masked.
         raw = tf.stack([_to_number(tf.where(good, columns[name], "")) for name in self._schema.numeric], axis=1)
-        outputs = self._from_raw(raw, values[:, 1 + numbers :])
+        values = tf.stack([columns[name] for name in self._schema.categorical], axis=1)
+        outputs = self._from_raw(raw, values)
         return {name: tf.where(good, value, np.nan) for name, value in outputs.items()} | {"reason": reason}
 
-    def _text_columns(self) -> tuple[str, ...]:
-        return (self._schema.label, *self._schema.numeric, *self._schema.categorical)
-
-    def _reorder(self, fields: tf.RaggedTensor, with_label: bool) -> tf.Tensor:
-        """Ragged fields to string [batch, 1 + numeric + categorical columns], label first ('' without)."""
-        columns = self._schema.columns if with_label else self._schema.without_label()
-        position = {column.name: index for index, column in enumerate(columns)}
-        table = fields.to_tensor("", shape=[None, len(columns) + 1])
-        wanted = [position.get(name, len(columns)) for name in self._text_columns()]
-        return tf.gather(table, wanted, axis=1)
-
-    def _check_values(self, label: tf.Tensor, columns: dict[str, tf.Tensor], reason: tf.Tensor) -> tf.Tensor:
-        reason = tf.where((reason == "") & ~tf.strings.regex_full_match(label, LABEL_PATTERN), BAD_LABEL, reason)
+    def _check_values(self, columns: dict[str, tf.Tensor], reason: tf.Tensor) -> tf.Tensor:
+        if self._schema.label in columns:
+            label = tf.strings.regex_full_match(columns[self._schema.label], LABEL_PATTERN)
+            reason = tf.where((reason == "") & ~label, BAD_LABEL, reason)
         for kind, code in ((False, BAD_INTEGER), (True, BAD_FLOAT)):
             names = [name for name in self._schema.numeric if (self._kinds[name] == FLOAT) == kind]
             for name in names:

@@ -35,20 +35,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     if rest and not options.beam:
         parser.error(f"unknown argument {rest[0]}")
+    # Below errors, Beam's log speaks of client libraries that few need.
     logging.basicConfig(level=logging.ERROR)
     try:
-        # On another runner the workers have it; the launcher of a Beam job needs none.
-        if options.tensorflow and not any(word.startswith("--runner") for word in rest):
+        if options.tensorflow and not _runs_elsewhere(options, rest):
             _require_tensorflow()
         options.handler(options, rest)
         sys.stdout.flush()
     except CtrDistillError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: the same call goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of our output has gone; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _runs_elsewhere(options: argparse.Namespace, rest: list[str]) -> bool:
+    """Whether only the workers of another runner need TensorFlow; `run` itself trains in this process."""
+    runners = [word for word in rest if word.startswith("--runner")]
+    return options.handler in (_precompute, _predict) and bool(runners)
 
 
 def _require_tensorflow() -> None:
@@ -83,7 +95,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_settings(run, settings.TeacherConfig, "teacher")
     _add_settings(run, settings.StudentConfig, "student")
     for command in (preprocess, teacher, precompute, distill, evaluate, report, run):
-        _add_run(command)
+        command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
+    for command in (preprocess, teacher, distill, run):
+        command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
+    for command in (teacher, precompute, distill, evaluate, run):
+        command.add_argument(
+            "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
+        )
     _add_predict(commands)
     return parser
 
@@ -99,14 +117,6 @@ def _add(
     if beam:
         command.add_argument("--workers", type=int, help="threads of the local runner (default: one a core)")
     return command
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
-    command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
-    command.add_argument(
-        "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
-    )
 
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
@@ -164,6 +174,9 @@ def _add_predict(commands: Any) -> None:
     command.add_argument("--model", required=True, metavar="DIR", help="RUN/students/METHOD/model")
     command.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="logs, with or without labels")
     command.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    command.add_argument(
+        "--max-rejects", default="1%", help="share of bad lines above which the job fails (default: 1%%)"
+    )
 
 
 def _sections(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -203,8 +216,8 @@ def _open_run(options: argparse.Namespace, new: bool = False) -> Any:
     return run
 
 
-def _begin_training(options: argparse.Namespace) -> None:
-    """Imports TensorFlow, after everything that can be said without it."""
+def _make_deterministic(options: argparse.Namespace) -> None:
+    """Makes TensorFlow deterministic if that is asked for, after everything that can be said without it."""
     if options.deterministic:
         from models.determinism import enable
 
@@ -248,7 +261,7 @@ def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
 def _train_teacher(options: argparse.Namespace, _: list[str]) -> None:
     run, config = _open_run(options), _config(options)
     run.manifest("examples")
-    _begin_training(options)
+    _make_deterministic(options)
     from pipeline.train_teacher import train_teacher
 
     with run.lock():
@@ -261,7 +274,7 @@ def _precompute(options: argparse.Namespace, rest: list[str]) -> None:
 
     run, beam_options = _open_run(options), _beam_options(options, rest)
     run.manifest("teacher")
-    _begin_training(options)
+    _make_deterministic(options)
     with run.lock():
         done = precompute(run, beam_options)
     _say(done, "targets", run.file("targets"))
@@ -272,7 +285,7 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
     run.manifest("examples")
     if METHODS[options.method].needs_targets:
         run.manifest("targets")
-    _begin_training(options)
+    _make_deterministic(options)
     from pipeline.distill import distill
 
     with run.lock():
@@ -283,7 +296,7 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     run = _open_run(options)
     run.manifest("targets")
-    _begin_training(options)
+    _make_deterministic(options)
     from pipeline.evaluate import evaluate
 
     with run.lock():
@@ -317,7 +330,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
             methods,
             beam_options,
             force=options.force,
-            before_training=lambda: _begin_training(options),
+            before_training=lambda: _make_deterministic(options),
         )
     if not done:
         print(f"nothing to do: {run.path} is finished")
@@ -326,16 +339,15 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _print_tables(run: Any) -> None:
-    from pipeline import storage
-    from pipeline.report import terminal_tables
+    from pipeline.report import read_metrics, terminal_tables
 
-    print(f"\n{terminal_tables(storage.read_json(run.file('report', 'metrics.json')))}\n")
+    print(f"\n{terminal_tables(read_metrics(run))}\n")
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> None:
     from pipeline.predict import predict
 
-    done = predict(options.model, options.input, options.output, _beam_options(options, rest))
+    done = predict(options.model, options.input, options.output, _beam_options(options, rest), options.max_rejects)
     _say(done, "predictions", options.output)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from features.crosses import ID_BITS
 from features.errors import ConfigError
 from features.hashing import FOLDS
 from models.methods import METHODS
@@ -30,6 +31,21 @@ def require(condition: bool, rule: str, received: Any) -> None:
         raise ConfigError(f"{rule}. Received: {received}.")
 
 
+def share(text: str, name: str) -> float:
+    """A share in [0, 1] from text such as ``1%`` or ``0.01``.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    stripped = text.strip()
+    try:
+        value = float(stripped.removesuffix("%")) / (100 if stripped.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    require(0 <= value <= 1, f"{name} must be a share such as 1% or 0.01", text)
+    return value
+
+
 @dataclass(frozen=True)
 class PreprocessConfig:
     """Settings of ``preprocess``."""
@@ -44,19 +60,17 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         require(self.shard_mb > 0, "--shard-mb must be positive", self.shard_mb)
         require(self.min_count > 0, "--min-count must be positive", self.min_count)
-        require(self.max_vocabulary > 0, "--max-vocabulary must be positive", self.max_vocabulary)
+        require(
+            0 < self.max_vocabulary < 1 << ID_BITS - 1,
+            f"--max-vocabulary must be positive and below {1 << ID_BITS - 1}",
+            self.max_vocabulary,
+        )
         _ = self.reject_limit
 
     @property
     def reject_limit(self) -> float:
         """``max_rejects`` as a share in [0, 1]."""
-        text = self.max_rejects.strip()
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = -1.0
-        require(0 <= share <= 1, "--max-rejects must be a share such as 1% or 0.01", self.max_rejects)
-        return share
+        return share(self.max_rejects, "--max-rejects")
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ class TrainingConfig:
     seed: int = setting(0, "of the initial weights and of the order of the data")
 
     def __post_init__(self) -> None:
+        require(0 <= self.seed < 1 << 32, "seed must be at least 0 and below 2^32", self.seed)
         require(self.batch_size > 0, "batch_size must be positive", self.batch_size)
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         require(self.epochs > 0, "epochs must be positive", self.epochs)
@@ -270,7 +285,13 @@ def load(path: str | None) -> dict[str, dict[str, Any]]:
         if key not in sections:
             raise unknown_key(key, sections, path)
         require(isinstance(section or {}, dict), f"Section {key} must hold settings", f"{section!r} ({path})")
-    return {key: section or {} for key, section in value.items()}
+    loaded = {key: section or {} for key, section in value.items()}
+    for method, section in loaded.get("methods", {}).items():
+        require(
+            isinstance(section or {}, dict), f"Section methods.{method} must hold settings", f"{section!r} ({path})"
+        )
+        loaded["methods"][method] = section or {}
+    return loaded
 
 
 def resolve(sections: Mapping[str, Mapping[str, Any]]) -> Config:

@@ -23,7 +23,7 @@ from models.teacher import parameters
 from models.training import LoopSettings, best_evaluation, fit, start
 from pipeline import storage
 from pipeline.config import StudentConfig, narrow, plain
-from pipeline.keys import student_key, student_sources
+from pipeline.keys import require_current, student_key, student_sources
 from pipeline.progress import Progress
 from pipeline.stage_inputs import (
     click_counts,
@@ -35,7 +35,7 @@ from pipeline.stage_inputs import (
     table_layout,
     target_files,
 )
-from pipeline.workspace import Run, student_stage
+from pipeline.workspace import TARGETS, Run, student_stage
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ def distill(run: Run, method: str, config: StudentConfig) -> bool:
         method: a key of :data:`models.methods.METHODS`.
         config: settings.
     """
+    if METHODS[method].needs_targets:
+        require_current(run, TARGETS)
     stage, key = student_stage(method), student_key(run, method, config)
     if run.is_done(stage, key):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +21,10 @@ from models.estimates import sigmoid, subclass_click_logits
 from models.metrics import GROUPS, ClickMetrics, paired_difference
 from models.subclasses import SubclassHealth
 from pipeline import storage
-from pipeline.keys import evaluation_key, finished_students
+from pipeline.keys import evaluation_key, finished_students, require_current
 from pipeline.precompute import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
 from pipeline.stage_inputs import read_with_targets
-from pipeline.train_teacher import size_of
 from pipeline.truth import Truth, read_truths
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
 
@@ -59,6 +59,7 @@ def evaluate(run: Run) -> bool:
     Args:
         run: the run directory; the caller holds its lock.
     """
+    require_current(run, TARGETS)
     key = evaluation_key(run)
     if run.is_done(REPORT, key):
         return False
@@ -73,6 +74,7 @@ def evaluate(run: Run) -> bool:
             **{split: _summary(evaluations[split][model]) for split in splits},
             **evaluator.costs(model),
             "calibration": evaluator.calibration(model),
+            "settings": evaluator.settings(model),
             "reliability": evaluations[main][model].metrics.reliability().to_dict("records"),
         }
         for model in evaluator.models
@@ -80,10 +82,19 @@ def evaluate(run: Run) -> bool:
     models["teacher"] |= evaluator.subclasses()
     comparisons = [row for split in splits for row in _comparisons(split, evaluations[split])]
     value = {"models": models, "comparisons": comparisons, "splits": splits}
-    storage.write_json(run.file(REPORT, "metrics.json"), value)
+    storage.write_json(run.file(REPORT, "metrics.json"), without_nan(value))
     run.finish(REPORT, key, {"models": evaluator.models})
     progress.close(f"{len(evaluator.models)} models")
     return True
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values with None for what is not finite, as JSON wants it."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Evaluator:
@@ -133,13 +144,18 @@ class _Evaluator:
         stored: dict[str, Any] = self._run.manifest(model)["calibration"]
         return stored
 
+    def settings(self, model: str) -> dict[str, Any]:
+        """The settings that a model was trained with."""
+        stored: dict[str, Any] = (self._targets if model == "teacher" else self._run.manifest(model))["settings"]
+        return stored
+
     def costs(self, model: str) -> dict[str, Any]:
         """Parameters, bytes on disk, and rows scored in a second in blocks; None for a teacher that is gone."""
         if model != "teacher":
             parameters = self._run.manifest(model)["parameters"]
             return {
                 "parameters": parameters,
-                "bytes": size_of(self._run.file(model, "model")),
+                "bytes": storage.size_of(self._run.file(model, "model")),
                 "rows_per_second": self._rate(self._students[model]),
             }
         costs = {"parameters": self._targets["parameters"], "bytes": None, "rows_per_second": None}
@@ -147,7 +163,7 @@ class _Evaluator:
         if manifest.get("fingerprint") == self._targets["teacher"]:
             paths = tuple(self._run.file(TEACHER, model) for model in manifest["models"])
             loaded = LoadedTeacher(TeacherFiles(paths, manifest["folds"], manifest["fingerprint"]))
-            costs["bytes"] = size_of(self._run.file(TEACHER, "model"))
+            costs["bytes"] = storage.size_of(self._run.file(TEACHER, "model"))
             costs["rows_per_second"] = self._rate(lambda block: loaded.score(block, training=False))
         return costs
 

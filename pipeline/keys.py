@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from features.errors import ArtifactError
 from models.methods import METHODS
 from pipeline import storage
 from pipeline.config import Config, StudentConfig, TeacherConfig, plain
-from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, digest, student_stage
+from pipeline.generate import truth_path
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, command_for, digest, student_stage
 
 
 def teacher_key(run: Run, config: TeacherConfig) -> str:
@@ -18,6 +20,24 @@ def teacher_key(run: Run, config: TeacherConfig) -> str:
 def targets_key(run: Run) -> str:
     """The key of the targets: the examples and the teacher."""
     return digest({"examples": run.identity(EXAMPLES), "teacher": run.identity(TEACHER)})
+
+
+def require_current(run: Run, stage: str) -> None:
+    """Makes sure that the teacher or the targets were made from what the run holds now.
+
+    A teacher that has been removed is no contradiction: its targets stand for it.
+
+    Raises:
+        ArtifactError: the stage is missing or stale.
+    """
+    for source, identity in run.manifest(stage)["sources"].items():
+        if source == TEACHER and run.origin(TEACHER) is None:
+            continue
+        if not storage.exists(run.file(source, "manifest.json")) or run.identity(source) != identity:
+            raise ArtifactError(
+                f"The {stage} of a run must be made from its present {source}. Received: {stage} from others; make "
+                f"them again with `ctr-distill {command_for(stage)} --run {run.path}`."
+            )
 
 
 def student_key(run: Run, method: str, config: StudentConfig) -> str:
@@ -43,9 +63,10 @@ def finished_students(run: Run) -> list[str]:
 
 
 def evaluation_key(run: Run) -> str:
-    """The key of the evaluation: everything that it reads."""
+    """The key of the evaluation: everything that it reads, the truth of generated logs included."""
     stages = [EXAMPLES, TARGETS, *finished_students(run)]
-    return digest({stage: run.identity(stage) for stage in stages})
+    truths = [storage.version(truth_path(item["path"])) for item in run.manifest(EXAMPLES)["inputs"]]
+    return digest({**{stage: run.identity(stage) for stage in stages}, "truths": truths})
 
 
 def is_complete(run: Run, config: Config, methods: Sequence[str]) -> bool:

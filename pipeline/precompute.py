@@ -21,11 +21,9 @@ from features.tfrecord import write_record
 from models.estimates import mean_of_teachers
 from pipeline import storage
 from pipeline.beam import run_pipeline
-from pipeline.keys import targets_key
+from pipeline.keys import require_current, targets_key
 from pipeline.progress import Progress, amount, watched
 from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run
-
-WORK = ".work"
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class ScoreShard(beam.DoFn):
 
 def record_path(targets: str, shard: dict[str, Any]) -> str:
     """File that says that the targets of a shard are finished."""
-    return storage.join(targets, WORK, shard["path"].replace("/", "-") + ".json")
+    return storage.join(targets, storage.WORK, shard["path"].replace("/", "-") + ".json")
 
 
 def precompute(run: Run, options: PipelineOptions) -> bool:
@@ -137,6 +135,7 @@ def precompute(run: Run, options: PipelineOptions) -> bool:
         run: the run directory; the caller holds its lock.
         options: of Beam.
     """
+    require_current(run, TEACHER)
     key = targets_key(run)
     if run.is_done(TARGETS, key):
         return False
@@ -154,17 +153,19 @@ def precompute(run: Run, options: PipelineOptions) -> bool:
     score = ScoreShard(teacher=teacher, examples=run.file(EXAMPLES), targets=folder)
     _ = pipeline | "Shards" >> beam.Create(shards) | "Spread" >> beam.Reshuffle() | "Score" >> beam.ParDo(score)
     progress = Progress("precompute", rows, "rows")
-    done = storage.join(folder, WORK)
+    done = storage.join(folder, storage.WORK)
     with watched(progress, lambda: rows * storage.count_files(done, ".json") / len(shards)):
         run_pipeline(pipeline)
     progress.close(f"{amount(rows)} rows")
     entries = [storage.read_json(record_path(folder, shard)) for shard in shards]
     storage.remove(done)
     contents = {
+        "sources": {EXAMPLES: run.identity(EXAMPLES), TEACHER: run.identity(TEACHER)},
         "teacher": teacher.fingerprint,
         "outputs": manifest["outputs"],
         "folds": manifest["folds"],
         "parameters": manifest["parameters"],
+        "settings": manifest["settings"],
         "shards": entries,
     }
     run.finish(TARGETS, key, contents)

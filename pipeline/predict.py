@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -21,19 +21,21 @@ from features.errors import ArtifactError, ConfigError, DataError
 from features.parsing import ParsedRows
 from features.rejects import write_rejects
 from features.schema import Schema
-from features.strict import detect_label
+from features.strict import MAX_LINE_BYTES, detect_label
 from pipeline import storage
 from pipeline.beam import run_pipeline
+from pipeline.config import share
 from pipeline.plan import Shard, Task, stream_size
 from pipeline.progress import Progress, amount, watched
 from pipeline.reading import ShardRows, read_shards
 from pipeline.workspace import digest
 
 _SHARD_BYTES = 64 << 20
+# So many lines of a file say whether it has the label column.
+_FIRST_LINES = 100
 # The underscore keeps readers of the folder from taking it for data.
 _MANIFEST = "_manifest.json"
 _STARTED = ".started.json"
-_WORK = ".work"
 
 
 class LoadedStudent:
@@ -135,10 +137,10 @@ def _table(source: str, schema: Schema, parts: list[ParsedRows], p_click: np.nda
 
 def record_path(output: str, shard: Shard) -> str:
     """File that says that a shard is finished."""
-    return storage.join(output, _WORK, f"{shard.index:05d}.json")
+    return storage.join(output, storage.WORK, f"{shard.index:05d}.json")
 
 
-def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOptions) -> bool:
+def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOptions, max_rejects: str = "1%") -> bool:
     """Scores logs; returns whether there was anything to do.
 
     Args:
@@ -146,12 +148,14 @@ def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOpt
         inputs: paths and globs of the logs, with or without the label column.
         output: a new or empty folder, or that of an unfinished call with the same arguments.
         options: of Beam.
+        max_rejects: share of bad lines above which the job fails.
 
     Raises:
         ArtifactError: there is no exported student.
         ConfigError: the output holds something else.
-        DataError: no input, or a first line with the wrong number of fields.
+        DataError: no input, a log whose first lines all have a wrong number of fields, or too many rejects.
     """
+    limit = share(max_rejects, "--max-rejects")
     model = _find_model(model)
     files = storage.find_inputs(inputs)
     versions = [[file.path, file.size, file.version] for file in files]
@@ -167,12 +171,17 @@ def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOpt
     score = PredictTask(model=model, output=output)
     _ = pipeline | "Tasks" >> beam.Create(elements) | "Spread" >> beam.Reshuffle() | "Score" >> beam.ParDo(score)
     progress = Progress("predict", total / 1e6, "MB")
-    done = storage.join(output, _WORK)
+    done = storage.join(output, storage.WORK)
     with watched(progress, lambda: total / 1e6 * storage.count_files(done, ".json") / len(shards)):
         run_pipeline(pipeline)
     parts = [storage.read_json(record_path(output, shard)) for shard in shards]
     rows, rejects = (sum(part[name] for part in parts) for name in ("rows", "rejects"))
     progress.close(f"{amount(rows)} rows, {rejects} rejects")
+    if rejects > limit * (rows + rejects):
+        raise DataError(
+            f"At most {max_rejects} of the lines must be bad. Received: {rejects} of {rows + rejects} "
+            f"({output}/rejected says which and why; raise --max-rejects or mend the log)."
+        )
     storage.remove(done)
     storage.write_json(storage.join(output, _MANIFEST), {"key": key, "rows": rows, "rejects": rejects, "parts": parts})
     storage.remove(storage.join(output, _STARTED))
@@ -218,6 +227,11 @@ def _begin(output: str, key: str) -> bool:
     return True
 
 
+def _first_lines(stream: BinaryIO) -> list[bytes]:
+    lines = (stream.readline(MAX_LINE_BYTES) for _ in range(_FIRST_LINES))
+    return [line.rstrip(b"\r\n") for line in lines if line]
+
+
 def _tasks(files: Sequence[storage.InputFile], schema: Schema) -> list[tuple[Task, bool]]:
     elements: list[tuple[Task, bool]] = []
     index = 0
@@ -226,7 +240,7 @@ def _tasks(files: Sequence[storage.InputFile], schema: Schema) -> list[tuple[Tas
         if not size:
             continue
         with storage.open_log(file) as stream:
-            labelled = detect_label(stream.readline(1 << 20).rstrip(b"\r\n"), schema)
+            labelled = detect_label(_first_lines(stream), schema, file.path)
         pieces = math.ceil(size / _SHARD_BYTES)
         bounds = [size * piece // pieces for piece in range(pieces + 1)]
         shards = [Shard("part", index + i, bounds[i], bounds[i + 1]) for i in range(pieces)]

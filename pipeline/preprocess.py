@@ -31,8 +31,6 @@ from pipeline.progress import Progress, amount, watched
 from pipeline.reading import ShardRows, read_shards
 from pipeline.workspace import EXAMPLES, Run, digest
 
-WORK = ".work"
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -49,7 +47,7 @@ class Layout:
     @property
     def work(self) -> str:
         """Folder of what only this stage reads."""
-        return storage.join(self.examples, WORK)
+        return storage.join(self.examples, storage.WORK)
 
     @property
     def analysis(self) -> str:
@@ -170,10 +168,7 @@ def preprocess(
         if file not in planned:
             print(f"warning: {file.path} is empty", file=sys.stderr)
     layout = Layout(run.file(EXAMPLES), run.file("rejected"))
-    if not run.is_begun(EXAMPLES, key):
-        # Before `begin`, which says that what is there belongs to these settings.
-        storage.remove(layout.rejected)
-    run.begin(EXAMPLES, key, origin)
+    run.begin(EXAMPLES, key, origin, beside=[layout.rejected])
     _run_job(tasks, schema, config, layout, options, total)
     _finish(run, tasks, schema, config, layout, key, origin)
     return True
@@ -184,11 +179,21 @@ def _check_origin(run: Run, origin: dict[str, Any], force: bool) -> None:
     if earlier is None or force:
         return
     for what in ("inputs", "schema"):
-        if earlier.get(what, origin[what]) != origin[what]:
+        before, now = earlier.get(what, origin[what]), origin[what]
+        if before != now:
             raise ConfigError(
-                f"A run must keep its {what}. Received: other {what} than {run.path} was made with; use another --run, "
-                "or --force to make this one anew."
+                f"A run must keep its {what}. Received: other {what} than {run.path} was made with"
+                f"{_difference(before, now)}; use another --run, or --force to make this one anew."
             )
+
+
+def _difference(before: Any, now: Any) -> str:
+    """The first input file that is not what it was."""
+    for item in now if isinstance(now, list) else []:
+        if item not in before:
+            known = any(item["path"] == other["path"] for other in before)
+            return f" ({item['path']} {'has changed' if known else 'is new'})"
+    return ""
 
 
 def _run_job(

@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from features.errors import ArtifactError
+from models.metrics import METRICS
 from pipeline import storage
+from pipeline.keys import evaluation_key
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, Run
 
-METRICS = ("logloss", "auc", "ne", "pcoc", "ece", "brier")
 _SPLIT_NAMES = {"valid": "validation", "test": "test"}
 
 
@@ -29,14 +31,19 @@ def report(run: Run) -> str:
 def report_data(run: Run) -> ReportData:
     """What the page shows, from the files of the run alone."""
     run.manifest(REPORT)
-    found = storage.read_json(run.file(REPORT, "metrics.json"))
+    if not run.is_done(REPORT, evaluation_key(run)):
+        raise ArtifactError(
+            "A report must be of the run's present models. Received: an evaluation of others; make it again with "
+            f"`ctr-distill evaluate --run {run.path}`."
+        )
+    found = read_metrics(run)
     models, splits = found["models"], found["splits"]
     teacher = models["teacher"]
     return ReportData(
         title="Click model distillation",
         summary=summary(found),
         metrics=metric_table(found),
-        costs=_rows(models, _costs),
+        costs=_rows(models, lambda m: {name: m[name] for name in ("parameters", "bytes", "rows_per_second")}),
         calibration=_rows(models, lambda m: m["calibration"]),
         differences=pd.DataFrame(found["comparisons"]),
         histories=_histories(run, models),
@@ -44,9 +51,23 @@ def report_data(run: Run) -> ReportData:
         health=pd.DataFrame(teacher["health"]),
         agreement=pd.DataFrame(teacher.get("agreement", [])),
         bayes=_bayes(models, splits),
-        provenance=_provenance(run),
-        notes=_notes(splits),
+        provenance=[*_provenance(run), *_settings(models)],
+        notes=_notes(splits, models),
     )
+
+
+def read_metrics(run: Run) -> dict[str, Any]:
+    """What ``evaluate`` wrote, with NaN for what JSON has as null."""
+    found: dict[str, Any] = _with_nan(storage.read_json(run.file(REPORT, "metrics.json")))
+    return found
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def metric_table(found: dict[str, Any]) -> pd.DataFrame:
@@ -78,6 +99,8 @@ def terminal_tables(found: dict[str, Any]) -> str:
     ]
     if lines:
         parts.append("\n".join(["paired differences of the logloss, 95 % intervals (negative: better)", *lines]))
+    if unequal := _unequal(found["models"]):
+        parts.append(f"The students are not comparable: they differ in {', '.join(unequal)}.")
     parts.append(summary(found))
     return "\n\n".join(parts)
 
@@ -96,19 +119,14 @@ def summary(found: dict[str, Any]) -> str:
     wanted = {"split": split, "method": best, "baseline": "students/hard", "metric": "logloss"}
     for row in found["comparisons"]:
         if all(row[name] == value for name, value in wanted.items()):
-            verdict = "clear" if row["high"] < 0 or row["low"] > 0 else "not clear of zero"
+            verdict = "clear of zero" if row["high"] < 0 or row["low"] > 0 else "not clear of zero"
             side, sign = ("below", -1) if row["difference"] < 0 else ("above", 1)
             low, high = sorted((sign * row["low"], sign * row["high"]))
             text += (
                 f", {abs(row['difference']):.5f} {side} the student trained on labels alone "
-                f"(95 % interval {low:.5f} to {high:.5f}: {verdict})"
+                f"(95 % interval {low:.5f} to {high:.5f}, {verdict}, for this one training of each)"
             )
     return text + "."
-
-
-def _costs(model: dict[str, Any]) -> dict[str, float]:
-    costs = {name: model[name] for name in ("parameters", "bytes", "rows_per_second")}
-    return {name: math.nan if value is None else value for name, value in costs.items()}
 
 
 def _pair(row: dict[str, Any]) -> str:
@@ -164,11 +182,34 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _notes(splits: list[str]) -> list[str]:
+def _settings(models: dict[str, Any]) -> list[tuple[str, str]]:
+    """The settings of each model; for students after the first only those that differ from the first one's."""
+    rows, first = [], None
+    for name, model in models.items():
+        shown, title = model["settings"], f"Settings of {name}"
+        if name != "teacher":
+            first = first or shown
+            if shown is not first:
+                shown = {key: value for key, value in shown.items() if value != first[key]}
+                title += ", where they differ from the first student's"
+        rows.append((title, ", ".join(f"{key} {value}" for key, value in shown.items()) or "none"))
+    return rows
+
+
+def _unequal(models: dict[str, Any]) -> list[str]:
+    """Settings that make students incomparable, and differ."""
+    students = [model["settings"] for name, model in models.items() if name != "teacher"]
+    names = ("seed", "embedding_dim", "hidden", "min_count", "statistics", "smoothing")
+    return [name for name in names if len({str(student[name]) for student in students}) > 1]
+
+
+def _notes(splits: list[str], models: dict[str, Any]) -> list[str]:
     notes = [
         "Intervals are conditional on the one training of each model: they cover the choice of rows, not of seeds.",
         "Probabilities are calibrated on the validation rows, so validation figures are slightly favourable.",
     ]
+    if unequal := _unequal(models):
+        notes.insert(0, f"The students are not comparable: they differ in {', '.join(unequal)}.")
     if "test" not in splits:
         notes.insert(
             0,

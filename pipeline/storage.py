@@ -24,6 +24,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from features.errors import ArtifactError, ConfigError, DataError
 
+WORK = ".work"
+"""Folder inside a stage's for what only the unfinished stage needs."""
+
 TEMPORARY = ".tmp"
 """How the names of unfinished local files end."""
 
@@ -79,6 +82,8 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
 
 
 def _match_local(pattern: str) -> list[InputFile]:
+    # Absolute, so that a file is the same whatever folder a command is called from.
+    pattern = os.path.abspath(pattern)
     paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     files = []
     for path in paths:
@@ -99,6 +104,12 @@ def _match_remote(pattern: str) -> list[InputFile]:
         for item in result.metadata_list
     ]
     return sorted(files, key=lambda file: file.path)
+
+
+def version(path: str) -> list[int] | None:
+    """Size and version of a file; None where there is none."""
+    matches = _match_remote(path) if is_remote(path) else _match_local(path)
+    return [matches[0].size, matches[0].version] if matches else None
 
 
 def open_read(path: str) -> BinaryIO:
@@ -208,7 +219,7 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Publishes a JSON file, indented for people."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: str) -> Any:
@@ -248,6 +259,11 @@ def remove(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.exists(path):
         os.remove(path)
+
+
+def size_of(folder: str) -> int:
+    """Bytes of all files below a local folder."""
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
 
 
 def count_files(folder: str, suffix: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +51,9 @@ def train_teacher(run: Run, config: TeacherConfig) -> bool:
     vocabularies = read_vocabularies(run, spec)
     parts = [_train_part(run, spec, vocabularies, config, part) for part in range(max(config.folds, 1))]
     storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": parts})
+    storage.remove(run.file(TEACHER, storage.WORK))
     contents = {
+        "sources": {EXAMPLES: run.identity(EXAMPLES)},
         "folds": config.folds,
         "outputs": 2 * config.subclasses,
         "models": [part["model"] for part in parts],
@@ -69,7 +70,7 @@ def _train_part(
 ) -> dict[str, Any]:
     """Trains one teacher, unless an earlier call has; returns what is to be known about it."""
     name = f"model/fold-{part}" if config.folds else "model"
-    record = run.file(TEACHER, f".part-{part}.json")
+    record = run.file(TEACHER, storage.WORK, f"part-{part}.json")
     if storage.exists(record):
         result: dict[str, Any] = storage.read_json(record)
         return result
@@ -142,8 +143,3 @@ def _fingerprint(trunk: TeacherTrunk) -> str:
     if trunk.crosses:
         whole.update(trunk.crosses.keys.tobytes())
     return whole.hexdigest()[:16]
-
-
-def size_of(folder: str) -> int:
-    """Bytes of all files below a local folder."""
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)

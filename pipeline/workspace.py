@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class Run:
         if not storage.exists(path):
             raise ArtifactError(
                 f"The run must hold finished {stage}. Received: no {path}; make it with `ctr-distill "
-                f"{_COMMANDS.get(stage, f'distill --method {os.path.basename(stage)}')} --run {self.path}`."
+                f"{command_for(stage)} --run {self.path}`."
             )
         manifest: dict[str, Any] = storage.read_json(path)
         return manifest
@@ -101,13 +101,21 @@ class Run:
         unfinished = storage.exists(started) and not storage.exists(self.file(stage, "manifest.json"))
         return unfinished and storage.read_json(started)["key"] == key
 
-    def begin(self, stage: str, key: str, origin: Mapping[str, Any] | None = None) -> None:
-        """Makes the folder of a stage ready; partial outputs of the same key are kept, all others removed."""
+    def begin(self, stage: str, key: str, origin: Mapping[str, Any] | None = None, beside: Sequence[str] = ()) -> None:
+        """Makes the folder of a stage ready; partial outputs of the same key are kept, all others removed.
+
+        Args:
+            stage: to begin.
+            key: of its settings and inputs.
+            origin: what else to remember of them.
+            beside: other folders that the stage writes to.
+        """
         if not self.is_begun(stage, key):
             # What says that the folder is whole, or whose it is, goes first: the removal may be killed halfway.
             for name in ("manifest.json", ".started.json"):
                 storage.remove(self.file(stage, name))
-            storage.remove(self.file(stage))
+            for folder in (self.file(stage), *beside):
+                storage.remove(folder)
             storage.write_json(self.file(stage, ".started.json"), {"key": key, **(origin or {})})
 
     def finish(self, stage: str, key: str, contents: Mapping[str, Any]) -> None:
@@ -144,6 +152,11 @@ def require_run(run: Run) -> None:
     """Raises an ArtifactError unless a local run directory is there, before anything is made in it."""
     if not storage.is_remote(run.path) and not storage.exists(run.path):
         raise ArtifactError(f"--run must be a run directory. Received: {run.path} (no such directory).")
+
+
+def command_for(stage: str) -> str:
+    """The command that makes a stage, without ``--run``."""
+    return _COMMANDS.get(stage, f"distill --method {os.path.basename(stage)}")
 
 
 _COMMANDS = {

@@ -113,7 +113,8 @@ def test_students_equal_scikit_learn_on_predictions(
     p = predictions[stage].loc[table["offset"]].set_axis(table.index)
     values = found["models"][stage][split]
     for name, value in metrics_of(table["y"], p).items():
-        assert values[name] == pytest.approx(value, abs=1e-5), name
+        # In the AUC, rows within 1.5e-4 of log-odds count as tied: 0.006 / rows, more where log-odds vary little.
+        assert values[name] == pytest.approx(value, abs=3e-5 if name == "auc" else 1e-5), name
     kl = table["p_star"] * np.log(table["p_star"] / p) + (1 - table["p_star"]) * np.log((1 - table["p_star"]) / (1 - p))
     assert values["excess_over_bayes"] == pytest.approx(kl.mean(), abs=1e-6)
     assert values["excess_over_bayes"] > 0
@@ -129,7 +130,7 @@ def test_teacher_equals_scikit_learn_on_its_targets(
     p = pd.Series(1 / (1 + np.exp(-odds * model["calibration"]["scale"] - model["calibration"]["shift"])))
     y, p_star = table["y"].reset_index(drop=True), table["p_star"].reset_index(drop=True)
     for name, value in metrics_of(y, p).items():
-        assert model[split][name] == pytest.approx(value, abs=1e-5), name
+        assert model[split][name] == pytest.approx(value, abs=3e-5 if name == "auc" else 1e-5), name
     kl = p_star * np.log(p_star / p) + (1 - p_star) * np.log((1 - p_star) / (1 - p))
     assert model[split]["excess_over_bayes"] == pytest.approx(kl.mean(), abs=1e-9)
 
@@ -224,19 +225,6 @@ def test_students_come_and_go(copy_of: Callable[..., Run], found: dict[str, Any]
     assert "No student yet" in Path(report(run)).read_text()
 
 
-def test_a_truth_of_other_lines_is_an_error(made: Made, copy_of: Callable[..., Run], tmp_path: Path) -> None:
-    run = copy_of("students", "report", "teacher")
-    other = tmp_path / "other" / "log.tsv"
-    other.parent.mkdir()
-    generate(300, str(other))
-    manifest = storage.read_json(run.file("examples/manifest.json"))
-    for entry in [*manifest["inputs"], *manifest["shards"]]:
-        entry["path" if "size" in entry else "source"] = str(other)
-    storage.write_json(run.file("examples/manifest.json"), manifest)
-    with pytest.raises(ArtifactError, match="The truth beside a log must be that of its lines"):
-        evaluate(run)
-
-
 @pytest.fixture(scope="module")
 def no_test_rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run on a log whose truth is not known, with no rows left for a test."""
@@ -274,3 +262,16 @@ def test_without_a_truth_nothing_is_said_about_it(no_test_rows: Run) -> None:
     page = Path(report(no_test_rows)).read_text()
     assert "Bayes" not in page and "hidden kinds" not in page
     assert all(math.isfinite(model["valid"]["logloss"]) for model in found["models"].values())
+
+
+def test_a_truth_of_other_lines_is_an_error(no_test_rows: Run, tmp_path: Path) -> None:
+    run = Run(str(tmp_path / "run"))
+    shutil.copytree(no_test_rows.path, run.path, ignore=shutil.ignore_patterns("report", "students"))
+    log, other = run.manifest("examples")["inputs"][0]["path"], str(tmp_path / "other.tsv")
+    generate(1000, other, seed=9)
+    try:
+        shutil.copy(truth_path(other), truth_path(log))
+        with pytest.raises(ArtifactError, match="The truth beside a log must be that of its lines"):
+            evaluate(run)
+    finally:
+        Path(truth_path(log)).unlink()

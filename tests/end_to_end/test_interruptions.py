@@ -1,0 +1,142 @@
+"""``run`` killed with SIGKILL again and again: in the end everything is as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support import ROOT, Made, files_of
+
+KILLS = 10
+_SECONDS = re.compile(r"^(.*?): .*\((\d+\.\d) s\)$")
+
+
+@dataclass
+class Attempt:
+    """A running command, and the lines that it has written to standard error so far."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, arguments: list[str]) -> Attempt:
+        """Starts the command in a process group of its own."""
+        command = [Path(sys.executable).with_name("ctr-distill"), *arguments]
+        attempt = cls(
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        )
+        threading.Thread(target=attempt._read, daemon=True).start()
+        return attempt
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr as stream:
+            for line in stream:
+                self.lines.append(line.rstrip("\n"))
+
+    def wait_for(self, titles: list[str]) -> bool:
+        """Waits until one of the stages has begun; False if the command ended before."""
+        wanted = {f"{title} ..." for title in titles}
+        while self.process.poll() is None:
+            if wanted & set(self.lines):
+                return True
+            time.sleep(0.01)
+        return False
+
+    def kill(self) -> bool:
+        """Kills the whole process group; False if the command had already ended."""
+        running = self.process.poll() is None
+        if running:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        return running
+
+
+def moments(stderr: str, seed: int) -> list[tuple[list[str], float]]:
+    """Ten moments of the job, one in each tenth of its time, in order.
+
+    Args:
+        stderr: progress of an undisturbed run.
+        seed: of the moments.
+
+    Returns:
+        for each moment the stage that it lies in, with all later ones, and the seconds since that stage began.
+    """
+    stages = [(match[1], float(match[2])) for line in stderr.splitlines() if (match := _SECONDS.match(line))]
+    titles, total = [title for title, _ in stages], sum(seconds for _, seconds in stages)
+    generator = random.Random(seed)
+    found = []
+    for number in range(KILLS):
+        moment = (number + generator.random()) / KILLS * total
+        for index, (_, seconds) in enumerate(stages):
+            if moment < seconds or index == len(stages) - 1:
+                found.append((titles[index:], min(moment, seconds)))
+                break
+            moment -= seconds
+    return found
+
+
+def test_moments() -> None:
+    stderr = "a ...\na: 3 rows (4.0 s)\nb ...\nb: 10 % left\nb: done (16.0 s)\n"
+    found = moments(stderr, seed=1)
+    assert [titles for titles, _ in found] == [["a", "b"]] * 2 + [["b"]] * 8
+    starts = [0.0, 2.0, *(2.0 * number - 4 for number in range(2, 10))]
+    assert all(start <= lag <= start + 2 for start, (_, lag) in zip(starts, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def survived(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same command in another directory, killed ten times and started again each time, and then left alone."""
+    path = tmp_path_factory.mktemp("survived") / "run"
+    arguments = [str(path) if argument == made.run.path else argument for argument in made.arguments]
+    arguments.append("--deterministic")
+    killed = 0
+    for titles, lag in moments(made.stderr, seed=20):
+        attempt = Attempt.start(arguments)
+        # The machine may be slower or faster than it was: the clock starts with the stage.
+        if attempt.wait_for(titles):
+            time.sleep(lag)
+        killed += attempt.kill()
+        assert not [line for line in attempt.lines if "rror" in line], attempt.lines
+    assert killed >= KILLS - 2, "nearly all of them came before the end"
+    done = Attempt.start(arguments)
+    assert done.process.wait() == 0, done.lines
+    return path
+
+
+@pytest.mark.parametrize("stage", ["examples", "targets"])
+def test_outputs_are_the_same_byte_for_byte(made: Made, survived: Path, stage: str) -> None:
+    assert files_of(survived / stage) == files_of(made.run.file(stage))
+
+
+def test_no_file_is_missing_and_none_is_left_behind(made: Made, survived: Path) -> None:
+    assert sorted(files_of(survived)) == sorted(files_of(made.run.path))
+    folders = [str(path.relative_to(survived)) for path in survived.rglob("*") if path.is_dir()]
+    assert sorted(folders) == sorted(
+        str(path.relative_to(made.run.path)) for path in Path(made.run.path).rglob("*") if path.is_dir()
+    )
+
+
+def test_students_and_metrics_are_the_same(made: Made, survived: Path) -> None:
+    for stage in Path(made.run.file("students")).iterdir():
+        name = f"students/{stage.name}/manifest.json"
+        assert (survived / name).read_bytes() == (Path(made.run.path) / name).read_bytes()
+    before, after = (files_of(Path(folder) / "rejected") for folder in (made.run.path, survived))
+    assert before == after and before

@@ -1,0 +1,185 @@
+"""``report``: what people read, on the terminal and as a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support import METHODS, ROWS, Made
+
+from features.errors import ArtifactError
+from models.metrics import METRICS
+from pipeline.keys import evaluation_key
+from pipeline.report import metric_table, report_data, summary, terminal_tables
+from pipeline.workspace import Run
+
+
+@pytest.fixture(scope="module")
+def found(made: Made) -> dict[str, Any]:
+    return json.loads(Path(made.run.file("report/metrics.json")).read_text())
+
+
+@pytest.fixture(scope="module")
+def page(made: Made) -> str:
+    return Path(made.run.file("report/index.html")).read_text()
+
+
+def model(logloss: float, valid: float = 0.5) -> dict[str, Any]:
+    """What is known of one model, with a logloss on test and one on validation rows."""
+    splits = {}
+    for split, value in (("valid", valid), ("test", logloss)):
+        values = {**dict.fromkeys(METRICS, 0.25), "logloss": value}
+        splits[split] = {"rows": 1000, **values, "intervals": {name: [0.0, 1.0] for name in METRICS}}
+    return {**splits, "parameters": 12345, "bytes": 10, "rows_per_second": 1.0}
+
+
+def metrics_of(difference: float, low: float, high: float) -> dict[str, Any]:
+    """The metrics of a teacher and two students, of which kd is chosen on validation."""
+    row = {"split": "test", "method": "students/kd", "baseline": "students/hard", "metric": "logloss"}
+    return {
+        "models": {"teacher": model(0.4), "students/hard": model(0.45), "students/kd": model(0.43, valid=0.49)},
+        "splits": ["valid", "test"],
+        "comparisons": [
+            {**row, "difference": difference, "low": low, "high": high},
+            {**row, "split": "valid", "difference": 9.0, "low": 8.0, "high": 10.0},
+            {**row, "metric": "auc", "difference": 7.0, "low": 6.0, "high": 8.0},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((-0.02, -0.03, -0.01), "0.02000 below the student .*(95 % interval 0.01000 to 0.03000: clear)"),
+        ((-0.02, -0.05, 0.01), "0.02000 below the student .*(95 % interval -0.01000 to 0.05000: not clear of zero)"),
+        ((0.02, -0.01, 0.05), "0.02000 above the student .*(95 % interval -0.01000 to 0.05000: not clear of zero)"),
+        ((0.02, 0.01, 0.05), "0.02000 above the student .*(95 % interval 0.01000 to 0.05000: clear)"),
+    ],
+)
+def test_summary_says_by_how_much_and_how_sure(numbers: tuple[float, float, float], words: str) -> None:
+    text = summary(metrics_of(*numbers))
+    expected = re.escape(words).replace(re.escape(".*"), ".*").replace(r"\ ", " ")
+    assert text.startswith("Best student by validation logloss: students/kd, test logloss 0.43000, ")
+    assert re.search(expected, text), text
+
+
+def test_summary_without_hard_or_without_students() -> None:
+    found = metrics_of(-0.02, -0.03, -0.01)
+    del found["models"]["students/hard"]
+    found["comparisons"] = []
+    assert summary(found) == "Best student by validation logloss: students/kd, test logloss 0.43000."
+    del found["models"]["students/kd"]
+    assert summary(found) == "No student yet. The teacher's test logloss is 0.40000."
+
+
+def test_terminal_tables() -> None:
+    lines = terminal_tables(metrics_of(-0.02, -0.03, -0.01)).splitlines()
+    assert lines[0] == "test rows: 1,000"
+    assert lines[2].split() == [*METRICS, "parameters"]
+    assert lines[5].split() == "students/kd 0.43000 0.25000 0.2500 0.2500 0.25000 0.25000 12,345".split()
+    assert lines[7:9] == [
+        "paired differences of the logloss, 95 % intervals (negative: better)",
+        "  kd - hard: -0.02000  [-0.03000, -0.01000]",
+    ]
+
+
+def test_tables_hold_the_numbers_of_the_run(made: Made, found: dict[str, Any]) -> None:
+    table = metric_table(found).set_index(["model", "split"])
+    assert len(table) == 2 * (1 + len(METHODS))
+    row = table.loc[("students/kd", "valid")]
+    values = found["models"]["students/kd"]["valid"]
+    assert [row["rows"], row["auc"], row["auc_low"]] == [values["rows"], values["auc"], values["intervals"]["auc"][0]]
+    assert terminal_tables(found) in made.stdout
+    assert f"{found['models']['students/subclass']['test']['logloss']:.5f}" in made.stdout
+
+
+def test_data_of_the_page(made: Made, found: dict[str, Any]) -> None:
+    data = report_data(made.run)
+    assert data.main_split == "test" and set(data.histories) == set(found["models"])
+    assert list(data.histories["teacher"].columns[:3]) == ["epoch", "rows_seen", "train_loss"]
+    bayes = data.bayes.set_index(["model", "split"])
+    assert bayes.loc[("students/hard", "test"), "gap_share"] == 0
+    assert bayes.loc[("teacher", "test"), "gap_share"] == 1
+    excess = {name: bayes.loc[(name, "test"), "excess"] for name in ("students/hard", "students/kd", "teacher")}
+    share = (excess["students/hard"] - excess["students/kd"]) / (excess["students/hard"] - excess["teacher"])
+    assert bayes.loc[("students/kd", "test"), "gap_share"] == pytest.approx(share)
+    provenance = dict(data.provenance)
+    assert provenance["Inputs"] == str(made.log) and provenance["Rejects"] == f"3 of {ROWS + 3:,} lines"
+    assert "split 70/15/15" in provenance["Preprocessing"] and "tensorflow 2." in provenance["Packages"]
+    assert provenance["Teacher"] == made.run.manifest("teacher")["fingerprint"]
+    assert not any("no test rows" in note for note in data.notes)
+
+
+class _Page(HTMLParser):
+    """Text and addresses of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_page_holds_every_logloss_and_needs_nothing_else(page: str, found: dict[str, Any]) -> None:
+    read = _Page(page)
+    text = " ".join(read.texts)
+    for values in found["models"].values():
+        for split in ("valid", "test"):
+            assert f"{values[split]['logloss']:.5f}" in text
+    assert summary(found) in text
+    assert all(address.startswith(("#", "data:")) for address in read.addresses)
+    assert "script" not in read.tags and "svg" in read.tags
+    for heading in ("Learning curves", "Reliability", "Subclasses", "Distance to the optimum", "Provenance"):
+        assert heading in text
+
+
+def test_unknown_costs_and_shares_are_dashes(found: dict[str, Any], made: Made, tmp_path: Path) -> None:
+    """A teacher that is gone has no speed; without `hard` there is no gap to have a share of."""
+    run = _without(made, tmp_path, found, ["teacher", "students/kd"])
+    data = report_data(run)
+    assert math.isnan(data.costs.set_index("model").loc["teacher", "bytes"])
+    assert data.bayes["gap_share"].isna().all() and data.bayes["gap_share"].dtype == float
+    from pipeline.report import report
+
+    assert "\u2013" in Path(report(run)).read_text()
+
+
+def _without(made: Made, folder: Path, found: dict[str, Any], models: list[str]) -> Run:
+    """A run whose metrics know only these models, and nothing of the teacher's costs."""
+    run = Run(str(folder / "run"))
+    Path(run.path).mkdir()
+    for stage in ("examples", "targets", "students", "teacher"):
+        Path(run.file(stage)).symlink_to(made.run.file(stage))
+    Path(run.file("report")).mkdir()
+    kept = {name: dict(found["models"][name]) for name in models}
+    kept["teacher"] |= {"bytes": None, "rows_per_second": None}
+    value = {**found, "models": kept, "comparisons": []}
+    Path(run.file("report/metrics.json")).write_text(json.dumps(value))
+    Path(run.file("report/manifest.json")).write_text(json.dumps({"key": evaluation_key(run)}))
+    return run
+
+
+def test_before_evaluate(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"make it with `ctr-distill evaluate --run"):
+        report_data(Run(str(tmp_path)))
+
+
+def test_frames_are_numbers(made: Made) -> None:
+    data = report_data(made.run)
+    for frame in (data.metrics, data.costs, data.differences, data.bayes):
+        values = frame.drop(columns=["model", "split", "method", "baseline", "metric"], errors="ignore")
+        assert all(pd.api.types.is_numeric_dtype(kind) for kind in values.dtypes)
