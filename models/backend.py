@@ -26,4 +26,7 @@ with without_device_notes():
 
     import tensorflow_recommenders as tfrs
 
+# Its warnings speak of retraced functions and other inner matters; what is wrong is raised.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["keras", "tf", "tfrs"]

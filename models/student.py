@@ -112,7 +112,8 @@ class Student(tfrs.Model):
             alpha=settings.alpha,
             temperature=settings.temperature,
             temper=settings.temper,
-            within_weight=settings.within_weight,
+            # The joint form does not split into parts.
+            within_weight=settings.within_weight if settings.temper == "within" else 1.0,
         )
         return tf.reduce_mean(losses)
 

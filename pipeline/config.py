@@ -78,16 +78,16 @@ class TrainingConfig:
     """What teacher and student have in common."""
 
     min_count: int = setting(4, "training rows below which values share one embedding")
-    batch_size: int = setting(2048, "rows of a training step")
-    learning_rate: float = setting(3e-3, "of Adam at the first step; it falls to 0 over the epochs")
-    epochs: float = setting(8.0, "most passes over the training rows")
+    batch_size: int = setting(1024, "rows of a training step")
+    learning_rate: float = setting(6e-3, "of Adam at the first step; it falls to 0 over the epochs")
+    epochs: float = setting(10.0, "most passes over the training rows")
     evaluations: int = setting(2, "evaluations on the validation rows in each epoch")
     patience: int = setting(8, "evaluations without a better validation logloss after which training stops")
     table_rate: float = setting(0.3, "factor on the learning rate of embedding rows")
     embedding_dropout: float = setting(0.7, "share of the embeddings' floats dropped in training")
-    linear_dropout: float = setting(0.3, "share of the linear part's floats dropped in training")
+    linear_dropout: float = setting(0.0, "share of the linear part's floats dropped in training")
     field_dropout: float = setting(0.1, "share of an example's columns dropped in training")
-    embedding_l2: float = setting(1e-5, "L2 penalty on the embedding rows of a batch")
+    embedding_l2: float = setting(0.0, "L2 penalty on the embedding rows of a batch")
     averaging: float = setting(0.995, "decay of the moving average of the weights, a step; 0 for none")
     seed: int = setting(0, "of the initial weights and of the order of the data")
 
@@ -110,9 +110,12 @@ class TeacherConfig(TrainingConfig):
     """Settings of ``train-teacher``."""
 
     learning_rate: float = setting(2e-3, "of Adam at the first step; it falls to 0 over the epochs")
+    batch_size: int = setting(2048, "rows of a training step")
     epochs: float = setting(11.0, "most passes over the training rows")
     embedding_dropout: float = setting(0.75, "share of the embeddings' floats dropped in training")
+    linear_dropout: float = setting(0.3, "share of the linear part's floats dropped in training")
     field_dropout: float = setting(0.0, "share of an example's columns dropped in training")
+    embedding_l2: float = setting(1e-5, "L2 penalty on the embedding rows of a batch")
     subclasses: int = setting(5, "subclasses S of each class; the head has K = 2 S logits")
     embedding_dim: int = setting(4, "floats of an embedding")
     cross_layers: int = setting(1, "DCN-v2 cross layers")
@@ -155,10 +158,10 @@ class StudentConfig(TrainingConfig):
     hidden: int = setting(32, "width of the hidden layer; 0 for none")
     statistics: bool = setting(False, "click statistics of the values as two more floats in the student's table")
     smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
-    alpha: float = setting(0.9, "weight of the teacher's targets; the labels weigh 1 - alpha")
+    alpha: float = setting(0.8, "weight of the teacher's targets; the labels weigh 1 - alpha")
     temperature: float = setting(1.0, "temperature T of the targets")
     temper: str = setting("within", "joint: temper all subclasses (the paper); within: only those of a class")
-    within_weight: float = setting(1.0, "weight of the within-class part (temper = within)")
+    within_weight: float = setting(0.3, "weight of the within-class part; with temper = joint there is no such part")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,11 +171,6 @@ class StudentConfig(TrainingConfig):
         require(0 <= self.alpha <= 1, "alpha must be in [0, 1]", self.alpha)
         require(self.temperature > 0, "temperature must be positive", self.temperature)
         require(self.temper in ("joint", "within"), "temper must be joint or within", self.temper)
-        require(
-            self.temper == "within" or self.within_weight == 1,
-            "within_weight must be 1 with temper = joint",
-            self.within_weight,
-        )
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,8 @@ class Config:
         }
 
 
-TUNED: dict[str, dict[str, Any]] = {}
+_HARD = {"field_dropout": 0.0, "epochs": 6.0, "embedding_l2": 1e-5}
+TUNED: dict[str, dict[str, Any]] = {"hard": _HARD, "hard_k": _HARD}
 """Settings in which a method's student differs from the defaults, each found with the same number of trials."""
 
 

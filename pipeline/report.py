@@ -81,7 +81,9 @@ def metric_table(found: dict[str, Any]) -> pd.DataFrame:
                 low, high = values["intervals"][metric]
                 row |= {metric: values[metric], f"{metric}_low": low, f"{metric}_high": high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    # Unknown everywhere, a metric would be no column of numbers.
+    return table.astype(dict.fromkeys(table.columns[3:], float))
 
 
 def terminal_tables(found: dict[str, Any]) -> str:

@@ -36,7 +36,9 @@ def model(logloss: float, valid: float = 0.5) -> dict[str, Any]:
     for split, value in (("valid", valid), ("test", logloss)):
         values = {**dict.fromkeys(METRICS, 0.25), "logloss": value}
         splits[split] = {"rows": 1000, **values, "intervals": {name: [0.0, 1.0] for name in METRICS}}
-    return {**splits, "parameters": 12345, "bytes": 10, "rows_per_second": 1.0}
+    names = ("seed", "embedding_dim", "hidden", "min_count", "statistics", "smoothing")
+    costs = {"parameters": 12345, "bytes": 10, "rows_per_second": 1.0}
+    return {**splits, **costs, "settings": {**dict.fromkeys(names, 1), "alpha": logloss}}
 
 
 def metrics_of(difference: float, low: float, high: float) -> dict[str, Any]:
@@ -56,10 +58,13 @@ def metrics_of(difference: float, low: float, high: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ((-0.02, -0.03, -0.01), "0.02000 below the student .*(95 % interval 0.01000 to 0.03000: clear)"),
-        ((-0.02, -0.05, 0.01), "0.02000 below the student .*(95 % interval -0.01000 to 0.05000: not clear of zero)"),
-        ((0.02, -0.01, 0.05), "0.02000 above the student .*(95 % interval -0.01000 to 0.05000: not clear of zero)"),
-        ((0.02, 0.01, 0.05), "0.02000 above the student .*(95 % interval 0.01000 to 0.05000: clear)"),
+        ((-0.02, -0.03, -0.01), "0.02000 below the student .*(95 % interval 0.01000 to 0.03000, clear of zero"),
+        (
+            (-0.02, -0.05, 0.01),
+            "0.02000 below the student .*(95 % interval -0.01000 to 0.05000, not clear of zero, for",
+        ),
+        ((0.02, -0.01, 0.05), "0.02000 above the student .*(95 % interval -0.01000 to 0.05000, not clear of zero"),
+        ((0.02, 0.01, 0.05), "0.02000 above the student .*(95 % interval 0.01000 to 0.05000, clear of zero"),
     ],
 )
 def test_summary_says_by_how_much_and_how_sure(numbers: tuple[float, float, float], words: str) -> None:
@@ -87,6 +92,24 @@ def test_terminal_tables() -> None:
         "paired differences of the logloss, 95 % intervals (negative: better)",
         "  kd - hard: -0.02000  [-0.03000, -0.01000]",
     ]
+
+
+def test_students_of_other_shapes_are_not_compared_silently() -> None:
+    found = metrics_of(-0.02, -0.03, -0.01)
+    assert "not comparable" not in terminal_tables(found), "alpha may differ: it belongs to the method"
+    found["models"]["students/kd"]["settings"]["hidden"] = 64
+    found["models"]["students/hard"]["settings"]["seed"] = 3
+    assert "The students are not comparable: they differ in seed, hidden." in terminal_tables(found)
+
+
+def test_rows_of_one_class_have_no_auc() -> None:
+    """What is not finite is null in the file, and no reason to fail."""
+    found = metrics_of(-0.02, -0.03, -0.01)
+    for values in found["models"].values():
+        for split in ("valid", "test"):
+            values[split] |= {"auc": None, "intervals": {**values[split]["intervals"], "auc": [None, None]}}
+    assert terminal_tables(found).splitlines()[5].split()[:3] == ["students/kd", "0.43000", "NaN"]
+    assert metric_table(found)[["auc", "auc_low"]].isna().all(axis=None)
 
 
 def test_tables_hold_the_numbers_of_the_run(made: Made, found: dict[str, Any]) -> None:

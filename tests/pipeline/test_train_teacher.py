@@ -19,7 +19,8 @@ from pipeline import storage
 from pipeline.config import TeacherConfig, build
 from pipeline.generate import generate
 from pipeline.stage_inputs import read_with_targets
-from pipeline.train_teacher import size_of, train_teacher
+from pipeline.storage import size_of
+from pipeline.train_teacher import train_teacher
 from pipeline.workspace import Run
 
 SMALL = {**TEACHER, "epochs": "1", "hidden": "8", "batch-size": "512"}
