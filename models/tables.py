@@ -1,6 +1,6 @@
 """From stored vocabulary ids to what a trunk sees: embedding rows and click statistics.
 
-Both depend on a row's fold: what only the row's own fold knows is not shown to it.
+A training row is not shown what only its own fold knows.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class FoldTables(tf.Module):
         self._known = _table(statistics.known, "known")
 
     def rows(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
-        """Embedding rows; a value that only the row's own fold has counts as one without a row of its own.
+        """Embedding rows; a value whose training rows all lie in one fold counts as one without a row of its own.
 
         Args:
             ids: int32 [batch, categorical columns], vocabulary ids.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from features.errors import ConfigError
-from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, KINDS, LABEL, Column, Schema
+from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, KINDS, LABEL, RESERVED, Column, Schema
 
 REQUIRED = (Column("y", LABEL), Column("n", INTEGER), Column("c", CATEGORICAL))
 MIXED = Schema(
@@ -80,6 +80,27 @@ def test_a_broken_rule_is_a_config_error(columns: tuple[Column, ...], delimiter:
         Schema(columns, delimiter)
 
 
+@pytest.mark.parametrize("name", ["source", "offset", "label", "p_click"])
+def test_a_key_must_not_be_called_like_a_column_of_predictions(name: str) -> None:
+    assert name in RESERVED and len(RESERVED) == 4
+    message = rf"key column must not .*label, offset, p_click, source.* Received: {name} \(schema"
+    for columns in ((*REQUIRED, Column(name, KEY)), (Column("id", KEY), Column(name, KEY), *REQUIRED)):
+        with pytest.raises(ConfigError, match=message):
+            Schema(columns)
+    with pytest.raises(ConfigError, match=message):
+        Schema.from_json({"columns": [*GOOD["columns"], {"name": name, "kind": KEY}]})
+    # Other columns are no columns of predictions, and case matters.
+    for kind in (INTEGER, FLOAT, CATEGORICAL):
+        assert name in Schema((*REQUIRED, Column(name, kind))).names
+    assert Schema((Column(name, LABEL), *REQUIRED[1:])).label == name
+    assert Schema((*REQUIRED, Column(name.upper(), KEY))).keys == (name.upper(),)
+
+
+def test_all_keys_with_reserved_names_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"Received: offset, source \(schema"):
+        Schema((*REQUIRED, Column("source", KEY), Column("id", KEY), Column("offset", KEY)))
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "|", " ", "\x01", "'"])
 def test_delimiters(delimiter: str) -> None:
     assert Schema(REQUIRED, delimiter).delimiter == delimiter
@@ -110,7 +131,8 @@ def test_json_defaults_are_those_of_criteo() -> None:
     st.booleans(),
 )
 def test_json_round_trip(names: list[str], kinds: list[str], delimiter: str, header: bool) -> None:
-    pairs = zip(names, [LABEL, INTEGER, CATEGORICAL, *kinds], strict=False)
+    pairs = list(zip(names, [LABEL, INTEGER, CATEGORICAL, *kinds], strict=False))
+    assume(not any(kind == KEY and name in RESERVED for name, kind in pairs))
     schema = Schema(tuple(Column(name, kind) for name, kind in pairs), delimiter, header)
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
 

@@ -79,14 +79,53 @@ def test_formulas_by_hand() -> None:
     # A value without rows has the log-odds of the base rate.
     assert odds[UNSEEN, NO_FOLD] == pytest.approx(math.log(3 / 7), rel=1e-5)
     assert odds[UNSEEN, 7] == pytest.approx(math.log(26 / 64), rel=1e-5)
-    # Five rows are left without fold 0, three without fold 7; log(1 + n) is then log 6 and log 4.
-    mean = (3 * math.log(6) + 5 * math.log(4)) / 8
-    deviation = (math.log(6) - math.log(4)) * math.sqrt(15) / 8
-    count = found.log_count.astype(np.float64) * deviation + mean
-    np.testing.assert_allclose(count[2, [NO_FOLD, 0, 7, 1]], np.log([9, 6, 4, 9]), rtol=1e-5)
+    # Of 90 rows five are left without fold 0, three without fold 7: 50 / 9 and 30 / 9 in 100 rows.
+    without_0, without_7 = math.log(1 + 50 / 9), math.log(1 + 30 / 9)
+    mean = (3 * without_0 + 5 * without_7) / 8
+    # Their deviation is below 1, which is the least.
+    assert (without_0 - without_7) * math.sqrt(15) / 8 < 0.5
+    count = found.log_count.astype(np.float64) + mean
+    expected = [math.log(9), without_0, without_7, math.log(1 + 80 / 9)]
+    np.testing.assert_allclose(count[2, [NO_FOLD, 0, 7, 1]], expected, rtol=1e-5)
     np.testing.assert_allclose(count[UNSEEN], 0, atol=1e-5)
     assert found.known.tolist() == [[False] * 11, [False] * 11, [True] * 11]
     assert small().base_rate() == 0.3
+
+
+def test_a_value_of_one_fold_is_unknown_to_all() -> None:
+    # Value 2 lies in the folds 0 and 7.
+    for folds, known in (([], True), ([3], True), ([0], False), ([7], False), ([0, 7], False)):
+        part = small().without(folds)
+        assert part.statistics(10.0).known[2].tolist() == [known] * 11, folds
+    # Of the rows of one fold, a single one or many, nothing is known in another fold or without one.
+    counts, clicks = np.zeros((2, 5, FOLDS), np.int64)
+    counts[2, 4], counts[3, 4], counts[4, [4, 5]] = 1, 10**6, 1
+    one_fold = ClickCounts(np.array([0]), counts, clicks, counts.sum(axis=0), clicks.sum(axis=0))
+    known = one_fold.statistics(10.0).known
+    assert known.tolist() == [[False] * 11] * 4 + [[True] * 11]
+
+
+def test_a_deviation_has_a_floor_of_its_own_for_odds_and_counts() -> None:
+    # A hundred values with one row a fold, one value with a hundred: both make up half of the rows.
+    counts = np.ones((103, FOLDS), np.int64)
+    counts[:2], counts[102] = 0, 100
+    for clicks_of_102, smoothing, floored in ((90, 1.0, False), (31, 1e4, True)):
+        clicks = np.zeros_like(counts)
+        clicks[102] = clicks_of_102
+        found = ClickCounts(np.array([0]), counts, clicks, counts.sum(axis=0), clicks.sum(axis=0)).statistics(smoothing)
+        rate = clicks_of_102 / 200
+        n, k = np.array([9, 900]), np.array([0, 9 * clicks_of_102])  # without any one fold
+        odds = np.log((k + smoothing * rate) / (n - k + smoothing * (1 - rate)))
+        # Of two halves, each lies one deviation away from the mean.
+        deviation = (odds[1] - odds[0]) / 2
+        assert (deviation < 0.1) == floored
+        shown = deviation / 0.1 if floored else 1.0
+        halves = np.array([[-1.0], [-1.0], [1.0]])
+        own = found.log_odds[[2, 50, 102], :FOLDS]
+        np.testing.assert_allclose(own, np.tile(halves * shown, FOLDS), rtol=1e-4)
+        # 10 and 1000 rows in 2000: far above the floor of counts, 1.
+        assert math.log(1001 / 11) / 2 > 2
+        np.testing.assert_allclose(found.log_count[[2, 50, 102]], np.tile(halves, FOLDS + 1), rtol=1e-5)
 
 
 def test_columns_lie_one_below_the_other() -> None:
@@ -100,23 +139,26 @@ def test_columns_lie_one_below_the_other() -> None:
 
 
 def raw_by_pandas(log: pd.DataFrame, vocabularies: list[pa.BinaryArray], smoothing: float) -> list[pd.DataFrame]:
-    """For each column a row an id and a fold that is left out, from the raw rows: n, odds, count."""
+    """For each column a row an id and a fold that is left out, from the raw rows: n, odds, count, known."""
     columns = []
     for name, values in zip(COLUMNS, vocabularies, strict=True):
         parts = []
+        index = [b"", b"no such value", *values.to_pylist()]
+        known = log.groupby(name)["fold"].nunique().reindex(index, fill_value=0) >= 2
         for fold in range(FOLDS + 1):
             rest = log[log["fold"] != fold]
             rate = rest["label"].mean()
             groups = rest.groupby(name)["label"].agg(n="size", clicks="sum")
-            groups = groups.reindex([b"", b"no such value", *values.to_pylist()], fill_value=0)
+            groups = groups.reindex(index, fill_value=0)
             odds = (groups["clicks"] + smoothing * rate) / (groups["n"] - groups["clicks"] + smoothing * (1 - rate))
-            parts.append(groups.assign(odds=np.log(odds), count=np.log(1 + groups["n"])))
+            count = np.log(1 + groups["n"] * len(log) / len(rest))
+            parts.append(groups.assign(odds=np.log(odds), count=count, known=known))
         columns.append(pd.concat(parts, keys=range(FOLDS + 1), names=["left_out", "value"]))
     return columns
 
 
-@pytest.mark.parametrize("smoothing", [0.5, 20.0])
-def test_statistics_against_raw_rows_without_the_fold(smoothing: float) -> None:
+@pytest.mark.parametrize(("smoothing", "floored"), [(0.5, False), (20.0, False), (1000.0, True)])
+def test_statistics_against_raw_rows_without_the_fold(smoothing: float, floored: bool) -> None:
     log = random_log()
     vocabularies = values_of(log)
     counts = counts_of(log, vocabularies)
@@ -126,12 +168,16 @@ def test_statistics_against_raw_rows_without_the_fold(smoothing: float) -> None:
         # Every training row as it is shown: without its own fold.
         shown = expected.loc[pd.MultiIndex.from_arrays([log["fold"], log[name]])]
         part = slice(start, start + len(expected) // (FOLDS + 1))
+        deviation = shown[["odds", "count"]].std(ddof=0)
+        assert (deviation["odds"] < 0.1) == floored and deviation["count"] > 1
+        # Some values have rows in one fold only, which other folds do have.
+        assert ((expected["n"] > 0) & ~expected["known"]).any()
         for fold in range(FOLDS + 1):
-            odds = (expected.loc[fold, "odds"] - shown["odds"].mean()) / shown["odds"].std(ddof=0)
-            count = (expected.loc[fold, "count"] - shown["count"].mean()) / shown["count"].std(ddof=0)
+            odds = (expected.loc[fold, "odds"] - shown["odds"].mean()) / max(deviation["odds"], 0.1)
+            count = (expected.loc[fold, "count"] - shown["count"].mean()) / deviation["count"]
             np.testing.assert_allclose(found.log_odds[part, fold], odds, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(found.log_count[part, fold], count, rtol=1e-5, atol=1e-6)
-            assert found.known[part, fold].tolist() == (expected.loc[fold, "n"] > 0).tolist()
+            assert found.known[part, fold].tolist() == expected.loc[fold, "known"].tolist()
 
 
 def test_training_rows_see_standardised_statistics() -> None:
@@ -208,12 +254,6 @@ def test_labels_of_a_fold_reach_its_rows_through_the_scale_of_the_column_only(fo
 CELLS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(0, 1)), min_size=FOLDS, max_size=FOLDS)
 
 
-def found_counts(counts: ClickCounts) -> np.ndarray:
-    """Rows of each id by the fold that is left out, fold by fold."""
-    kept = [[f for f in range(FOLDS) if f != left_out] for left_out in range(FOLDS + 1)]
-    return np.stack([counts.counts[:, folds].sum(axis=1) for folds in kept], axis=1)
-
-
 @settings(deadline=None, max_examples=50)
 @given(st.lists(CELLS, min_size=3, max_size=5), st.floats(1e-3, 1e6), st.sampled_from([0.0, 0.5, 1.0]))
 def test_never_infinite_and_never_a_warning(
@@ -229,7 +269,8 @@ def test_never_infinite_and_never_a_warning(
         for part in (click_counts, click_counts.without([0, 5]), click_counts.without(range(FOLDS))):
             found = part.statistics(smoothing)
             assert np.isfinite(found.log_odds).all() and np.isfinite(found.log_count).all()
-            assert found.known.tolist() == (found_counts(part) > 0).tolist()
+            folds_with_rows = [sum(count > 0 for count in by_fold) for by_fold in part.counts.tolist()]
+            assert found.known.tolist() == [[number >= 2] * (FOLDS + 1) for number in folds_with_rows]
             assert 0 <= part.base_rate() <= 1
 
 

@@ -161,10 +161,37 @@ def test_any_line_is_a_row_or_has_a_reason(line):
         assert row.label in (0, 1) and all(x is None or math.isfinite(x) for x in row.numerics)
 
 
-def test_detect_label():
-    assert detect_label(b",".join([b"x"] * 7), SCHEMA) is True
-    assert detect_label(b",".join([b""] * 6) + b"\r", SCHEMA) is False
+def test_count_fields():
     assert count_fields(b"", SCHEMA) == 1 and count_fields(b",,", SCHEMA) == 3
-    for fields in (1, 5, 8):
-        with pytest.raises(DataError, match=f"7 fields, or 6 without the label. Received: {fields} fields"):
-            detect_label(b",".join([b"x"] * fields), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("fields", "labelled"),
+    [
+        ([7], True),
+        ([6], False),
+        ([7, 7, 6], True),
+        ([6, 7, 7], True),
+        ([6, 6, 7], False),
+        ([7, 6, 6], False),
+        ([7, 6], True),  # a tie
+        ([6, 7, 7, 6], True),
+        # Lines with other numbers of fields have no vote, however many they are.
+        ([1, 5, 8, 7], True),
+        ([1, 5, 8, 6], False),
+        ([5, 5, 5, 8, 8, 8, 6, 7, 6], False),
+        ([5, 5, 5, 8, 8, 8, 7, 6, 7], True),
+    ],
+)
+def test_detect_label_by_majority(fields, labelled):
+    for value, ending in ((b"x", b""), (b"", b""), (b"\xff", b"\r")):
+        lines = [b",".join([value] * number) + ending for number in fields]
+        assert detect_label(lines, SCHEMA, "log.csv") is labelled
+
+
+@pytest.mark.parametrize("fields", [[1], [5], [8], [5, 8, 1, 8], []])
+def test_detect_label_without_any_line_of_a_row_is_an_error_with_the_source(fields):
+    received = fields[0] if fields else 0
+    message = rf"7 fields, or 6 without the label. Received: {received} fields \(day_3/log\.csv\b"
+    with pytest.raises(DataError, match=message):
+        detect_label([b",".join([b"x"] * number) for number in fields], SCHEMA, "day_3/log.csv")

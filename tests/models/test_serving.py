@@ -25,7 +25,7 @@ from features.parsing import ParsedRows, parse_chunk
 from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, LABEL, Column, Schema
 from features.statistics import NO_FOLD, ClickCounts
 from features.strict import BadLine, parse_line
-from features.vocabulary import Vocabulary, count_values
+from features.vocabulary import FIRST_VALUE, Vocabulary, count_values
 from models.backend import tf
 from models.calibration import Calibration
 from models.heads import click_logit
@@ -40,7 +40,7 @@ from models.serving import (
     read_features,
     serving_statistics,
 )
-from models.student import Student, StudentSettings, StudentTrunk
+from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables
 from pipeline.config import StudentConfig, narrow
 from pipeline.generate import generate
@@ -90,8 +90,8 @@ class Export:
         outputs = self.model.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    def tsv(self, lines: Sequence[bytes]) -> dict[str, np.ndarray]:
-        return self.call("tsv", lines=np.array(lines, object))
+    def tsv(self, lines: Sequence[bytes], labelled: bool = True) -> dict[str, np.ndarray]:
+        return self.call("tsv" if labelled else "tsv_unlabelled", lines=np.array(lines, object))
 
     def features_of(self, lines: Sequence[bytes], labelled: bool = True) -> dict[str, np.ndarray]:
         """What ``predict`` does: parse and transform with Arrow and NumPy, score blocks."""
@@ -110,10 +110,8 @@ def parse(lines: Sequence[bytes], schema: Schema, labelled: bool = True) -> Pars
 
 
 def split(line: bytes, schema: Schema) -> dict[str, bytes]:
-    """Fields of a good line by column name."""
-    fields = line.split(schema.delimiter.encode())
-    columns = strict.columns_of(schema, len(fields) == len(schema.columns))
-    return {column.name: field for column, field in zip(columns, fields, strict=True)}
+    """Fields of a good labelled line by column name."""
+    return dict(zip(schema.names, line.split(schema.delimiter.encode()), strict=True))
 
 
 def without_label(lines: Sequence[bytes], schema: Schema) -> list[bytes]:
@@ -193,6 +191,8 @@ def random_student(features: ServingFeatures, counts: ClickCounts, subclasses: i
 def export(folder: Path, schema: Schema, log: list[bytes], subclasses: int, statistics: bool) -> Export:
     features, counts = fit_features(log, schema)
     student = random_student(features, counts, subclasses, statistics)
+    # As before every export: serving does not know in which folds a value lies.
+    tie_untrained(student.trunk, features.layout(), counts, [column.missing for column in features.numeric])
     table = None
     if statistics:
         found = counts.statistics(SMOOTHING)
@@ -253,7 +253,7 @@ def every_signature(exported: Export, lines: Sequence[bytes]) -> dict[str, dict[
         "serving_default": exported.call("serving_default", **{**texts, **numbers}),
         "strings": exported.call("strings", **texts),
         "tsv": exported.tsv(lines),
-        "tsv without label": exported.tsv(without_label(lines, schema)),
+        "tsv_unlabelled": exported.tsv(without_label(lines, schema), labelled=False),
         "examples": exported.call("examples", examples=np.array([serialized(row, schema) for row in rows], object)),
         "features": exported.features_of(lines),
     }
@@ -270,7 +270,8 @@ def check_agreement(exported: Export, lines: Sequence[bytes]) -> np.ndarray:
         assert found["p_click"].dtype == found["logit"].dtype == np.float32
         assert found["p_click"].shape == found["logit"].shape == (len(lines),)
         assert ("reason" in found) == signature.startswith("tsv")
-    assert (outputs["tsv"]["reason"] == b"").all()
+        if signature.startswith("tsv"):
+            assert (found["reason"] == b"").all(), signature
     return expected
 
 
@@ -289,6 +290,24 @@ def test_serving_is_what_training_sees(exported: Export) -> None:
     expected = CALIBRATION.apply(click_logit(z).numpy())
     found = exported.call("features", ids=ids, dense=dense)["logit"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_value_of_one_fold_alone_is_unseen_in_serving_too(criteo: Export) -> None:
+    _, counts = fit_features(criteo.log, CRITEO)
+    alone = [
+        (name, value, values[0].as_py())
+        for name, start, values in zip(CRITEO.categorical, counts.starts, criteo.features.values, strict=True)
+        for value, by_fold in zip(values.to_pylist(), counts.counts[start + FIRST_VALUE :], strict=False)
+        if (by_fold > 0).sum() == 1
+    ]
+    assert alone
+    fields = split(criteo.log[17], CRITEO)
+    for name, value, common in alone:
+        # Serving has a key for the value; its row is that of values without one.
+        lines = [line_of({**fields, name: text}, CRITEO) for text in (value, b"unseen", common)]
+        for signature, outputs in every_signature(criteo, lines).items():
+            one, unseen, other = outputs["logit"]
+            assert one == unseen != other, (signature, name, value)
 
 
 def test_every_column_moves_the_probability(exported: Export) -> None:
@@ -380,22 +399,20 @@ def test_infinity_does_not_disturb_other_rows(shop: Export) -> None:
     np.testing.assert_allclose(p_click[[0, 2]], alone, atol=TOLERANCE)
 
 
-def expected_reason(line: bytes, schema: Schema) -> str:
+def expected_reason(line: bytes, schema: Schema, labelled: bool) -> str:
     """What the strict parser says of a line; its newline is not its own."""
-    line = line.removesuffix(b"\n")
-    labelled = strict.count_fields(line, schema) != len(schema.columns) - 1
     try:
-        parse_line(line, schema, labelled)
+        parse_line(line.removesuffix(b"\n"), schema, labelled)
     except BadLine as bad:
         return bad.reason
     return ""
 
 
-def check_reasons(exported: Export, lines: Sequence[bytes]) -> list[str]:
+def check_reasons(exported: Export, lines: Sequence[bytes], labelled: bool = True) -> list[str]:
     """Reasons are those of the strict parser, probabilities NaN exactly for bad lines; returns the reasons."""
-    outputs = exported.tsv(lines)
+    outputs = exported.tsv(lines, labelled)
     reasons = [reason.decode() for reason in outputs["reason"]]
-    assert reasons == [expected_reason(line, exported.schema) for line in lines]
+    assert reasons == [expected_reason(line, exported.schema, labelled) for line in lines]
     bad = np.array([bool(reason) for reason in reasons], bool)
     for name in ("p_click", "logit"):
         np.testing.assert_array_equal(np.isnan(outputs[name]), bad)
@@ -404,7 +421,9 @@ def check_reasons(exported: Export, lines: Sequence[bytes]) -> list[str]:
 
 
 GOOD = b"k,1.5,1,3,a.b,4,c1"
-BAD_LINES = [
+GOOD_UNLABELLED = b"k,1.5,3,a.b,4,c1"
+# Bad with and without the label column.
+BAD_ANYWAY = [
     (b"", strict.EMPTY_LINE),
     (b"\r", strict.EMPTY_LINE),
     (b"\n", strict.EMPTY_LINE),
@@ -435,6 +454,9 @@ BAD_LINES = [
     (b"k,x,x,x,x", strict.FIELD_COUNT),
     (b"k,1.5,1,3,a,4,c1,", strict.FIELD_COUNT),
     (b"k\t1.5\t1\t3\ta\t4\tc1", strict.FIELD_COUNT),
+]
+BAD_LINES = [
+    *BAD_ANYWAY,
     (b"k,x,2,x,a,4,c1", strict.BAD_LABEL),
     (b"k,1.5,,3,a,4,c1", strict.BAD_LABEL),
     (b"k,1.5,01,3,a,4,c1", strict.BAD_LABEL),
@@ -454,8 +476,28 @@ BAD_LINES = [
     (b"k,.,1,3,a,4,c1", strict.BAD_FLOAT),
     (b"k,0x1p3,1,3,a,4,c1", strict.BAD_FLOAT),
     # Without the label column.
+    (GOOD_UNLABELLED, strict.FIELD_COUNT),
+    (GOOD_UNLABELLED + b"\r\n", strict.FIELD_COUNT),
+    (b",,,,,", strict.FIELD_COUNT),
+    (b"k,x,x,a,4,c1", strict.FIELD_COUNT),
+    (b"k,x,3,a,4,c1", strict.FIELD_COUNT),
+]
+BAD_UNLABELLED_LINES = [
+    *BAD_ANYWAY,
     (b"k,x,x,a,4,c1", strict.BAD_INTEGER),
+    (b"k,x,3,a,x,c1", strict.BAD_INTEGER),
+    (b"k,1.5,3.0,a,4,c1", strict.BAD_INTEGER),
+    (b"k,1.5,3,a,4\n,c1", strict.BAD_INTEGER),
+    (b"k,1.5,1111111111111111111,a,4,c1", strict.BAD_INTEGER),
     (b"k,x,3,a,4,c1", strict.BAD_FLOAT),
+    (b"k,nan,3,a,4,c1", strict.BAD_FLOAT),
+    (b"k,1e39,3,a,4,c1", strict.BAD_FLOAT),
+    # With the label column.
+    (GOOD, strict.FIELD_COUNT),
+    (GOOD + b"\r\n", strict.FIELD_COUNT),
+    (b",,0,,,,", strict.FIELD_COUNT),
+    (b"k,x,2,x,a,4,c1", strict.FIELD_COUNT),
+    (b"k,x,1,3,a,4,c1", strict.FIELD_COUNT),
 ]
 GOOD_LINES = [
     GOOD,
@@ -463,28 +505,39 @@ GOOD_LINES = [
     GOOD + b"\r\n",
     GOOD + b"\n",
     b",,0,,,,",
-    b",,,,,",
-    b"k,1.5,3,a.b,4,c1",
     b"k,3.4028235e38,1,3,a,4,c1",
     b"k,1e-400,1,3,a,4,c1",
     "\ufeffk,1.5,1,3,\ufffd,4,\uffff".encode(),
     b"k" * ((1 << 20) - len(GOOD) + 1) + GOOD[1:],
 ]
+GOOD_UNLABELLED_LINES = [
+    *(GOOD_UNLABELLED + ending for ending in (b"", b"\r", b"\r\n", b"\n")),
+    b",,,,,",
+    b"k,3.4028235e38,3,a,4,c1",
+    b"k,1e-400,3,a,4,c1",
+    "\ufeffk,1.5,3,\ufffd,4,\uffff".encode(),
+    b"k" * ((1 << 20) - len(GOOD_UNLABELLED) + 1) + GOOD_UNLABELLED[1:],
+]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("name", ["shop", "with_statistics"])
-def test_bad_lines_have_the_reason_of_the_strict_parser(name: str, request: pytest.FixtureRequest) -> None:
+def test_bad_lines_have_the_reason_of_the_strict_parser(
+    name: str, labelled: bool, request: pytest.FixtureRequest
+) -> None:
     exported: Export = request.getfixturevalue(name)
-    lines = [line for line, _ in BAD_LINES] + GOOD_LINES
-    reasons = check_reasons(exported, lines)
-    assert reasons == [reason for _, reason in BAD_LINES] + [""] * len(GOOD_LINES)
-    assert set(reasons) == {*strict.REASONS, ""}
+    bad, good = (BAD_LINES, GOOD_LINES) if labelled else (BAD_UNLABELLED_LINES, GOOD_UNLABELLED_LINES)
+    reasons = check_reasons(exported, [line for line, _ in bad] + good, labelled)
+    assert reasons == [reason for _, reason in bad] + [""] * len(good)
+    assert {*reasons} == {*strict.REASONS, ""} - (set() if labelled else {strict.BAD_LABEL})
 
 
-def test_bad_lines_do_not_disturb_good_ones(shop: Export) -> None:
-    mixed = [line for bad, _ in BAD_LINES for line in (bad, GOOD)]
+@pytest.mark.parametrize("labelled", [True, False])
+def test_bad_lines_do_not_disturb_good_ones(shop: Export, labelled: bool) -> None:
+    good, bad_lines = (GOOD, BAD_LINES) if labelled else (GOOD_UNLABELLED, BAD_UNLABELLED_LINES)
+    mixed = [line for bad, _ in bad_lines for line in (bad, good)]
     (alone,) = shop.tsv([GOOD])["p_click"]
-    np.testing.assert_allclose(shop.tsv(mixed)["p_click"][1::2], alone, atol=TOLERANCE)
+    np.testing.assert_allclose(shop.tsv(mixed, labelled)["p_click"][1::2], alone, atol=TOLERANCE)
 
 
 def test_criteo_lines(criteo: Export) -> None:
@@ -503,8 +556,28 @@ def test_criteo_lines(criteo: Export) -> None:
         good.replace(b"\t", b","),
         b"\t".join([*fields[:-1], b"\xe9"]),
     ]
-    expected = ["", "", "", "", "", "label", "integer", "field_count", "field_count", "field_count", "invalid_utf8"]
+    expected = ["", "", "field_count", "", "", "label", "integer", *["field_count"] * 3, "invalid_utf8"]
     assert check_reasons(criteo, lines) == expected
+
+
+def test_criteo_lines_without_label(criteo: Export) -> None:
+    good = criteo.log[3]
+    fields = good.split(b"\t")[1:]
+    lines = [
+        b"\t".join(fields),
+        b"\t".join(fields) + b"\r\n",
+        good,
+        b"\t".join(fields[:-1]) + b"\t",
+        b"\t" * 38,
+        b"\t".join([b"1.5", *fields[1:]]),
+        b"\t".join(fields[:-1]),
+        b"\t".join(fields).replace(b"\t", b","),
+        b"\t".join([*fields[:-1], b"\xe9"]),
+    ]
+    expected = ["", "", "field_count", "", "", "integer", "field_count", "field_count", "invalid_utf8"]
+    assert check_reasons(criteo, lines, labelled=False) == expected
+    found = criteo.tsv(lines[:2], labelled=False)["p_click"]
+    np.testing.assert_allclose(found, criteo.tsv([good] * 2)["p_click"], rtol=0, atol=TOLERANCE)
 
 
 TOKENS = st.sampled_from(
@@ -531,16 +604,11 @@ def lines_like_rows(draw: st.DrawFn) -> bytes:
 @settings(deadline=None, max_examples=60)
 @given(lines=st.lists(lines_like_rows(), min_size=1, max_size=12))
 def test_any_lines_are_judged_and_scored_as_by_preprocess(shop: Export, lines: list[bytes]) -> None:
-    reasons = check_reasons(shop, lines)
-    p_click = shop.tsv(lines)["p_click"]
+    kept = [line.removesuffix(b"\n").removesuffix(b"\r") for line in lines]
     for labelled in (True, False):
-        fields = len(SHOP.columns) - (not labelled)
-        kept = [line.removesuffix(b"\n").removesuffix(b"\r") for line in lines]
-        chosen = [
-            i
-            for i, line in enumerate(kept)
-            if not reasons[i] and b"\n" not in line and strict.count_fields(line, SHOP) == fields
-        ]
+        reasons = check_reasons(shop, lines, labelled)
+        p_click = shop.tsv(lines, labelled)["p_click"]
+        chosen = [i for i, line in enumerate(kept) if not reasons[i] and b"\n" not in line]
         if chosen:
             expected = shop.features_of([kept[i] for i in chosen], labelled)["p_click"]
             np.testing.assert_allclose(p_click[chosen], expected, rtol=0, atol=TOLERANCE)
@@ -560,13 +628,14 @@ def test_inputs_and_outputs_of_the_signatures(shop: Export) -> None:
         _, inputs = signature.structured_input_signature
         found[name] = {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in inputs.items()}
         outputs = {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in signature.structured_outputs.items()}
-        reason = {"reason": ("string", [None])} if name == "tsv" else {}
+        reason = {"reason": ("string", [None])} if name in ("tsv", "tsv_unlabelled") else {}
         assert outputs == {"p_click": ("float32", [None]), "logit": ("float32", [None]), **reason}
     text, number = ("string", [None]), ("float32", [None])
     assert found == {
         "serving_default": {"price": number, "count": number, "age": number, "site": text, "city": text},
         "strings": dict.fromkeys(("price", "count", "age", "site", "city"), text),
         "tsv": {"lines": text},
+        "tsv_unlabelled": {"lines": text},
         "examples": {"examples": text},
         "features": {"ids": ("int32", [None, 2]), "dense": ("float32", [None, 3])},
     }

@@ -151,22 +151,41 @@ def test_every_row_of_the_table_can_be_looked_up() -> None:
 
 
 @pytest.mark.parametrize("fold", [0, 5, 6, NO_FOLD])
-def test_a_value_of_the_rows_own_fold_alone_is_shown_as_one_without_a_row(tables: FoldTables, fold: int) -> None:
+def test_a_value_of_one_fold_alone_is_shown_to_all_as_one_without_a_row(tables: FoldTables, fold: int) -> None:
     ids = tf.constant([[3, 2], [2, 0], [0, 3], [1, 1], [4, 2]])
-    own_only = A + 1 if fold == 6 else A + 3
-    expected = [[own_only, B + 2], [A + 2, B], [A, B + 1], [A + 1, B + 1], [A + 1, B + 2]]
+    expected = [[A + 1, B + 2], [A + 2, B], [A, B + 1], [A + 1, B + 1], [A + 1, B + 2]]
     assert tables.rows(ids, tf.fill([5], fold)).numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("second", [0, 7])
+def test_a_value_of_two_folds_has_its_row_unless_one_of_them_is_taken_away(second: int) -> None:
+    ids, folds, labels = training_rows()
+    # One row of value 3 in another fold.
+    ids[np.flatnonzero(folds == second)[0], 0] = 3
+    both = count(ids, folds, labels)
+    batch, fold = tf.constant([[3, 2]] * (FOLDS + 1)), tf.range(FOLDS + 1)
+    # The teacher of a fold scores that fold with what it was trained on.
+    for without, row in (([], A + 3), ([5], A + 3), ([6], A + 1), ([second], A + 1)):
+        shown = FoldTables(LAYOUT, both.without(without), SMOOTHING).rows(batch, fold)
+        assert shown.numpy().tolist() == [[row, B + 2]] * (FOLDS + 1), without
 
 
 def test_the_missing_value_is_missing_even_if_the_own_fold_alone_has_it() -> None:
     ids, folds, labels = np.array([[0, 2]] * 4, np.int32), np.array([3, 3, 3, 3]), np.array([1, 0, 0, 1])
     tables = FoldTables(LAYOUT, count(ids, folds, labels), SMOOTHING)
-    assert tables.rows(tf.constant(ids[:1]), tf.constant([3])).numpy().tolist() == [[A, B + 1]]
+    for fold in (3, 4, NO_FOLD):
+        assert tables.rows(tf.constant(ids[:1]), tf.constant([fold])).numpy().tolist() == [[A, B + 1]]
 
 
 def test_each_row_of_a_batch_has_its_own_fold(tables: FoldTables) -> None:
-    ids = tf.constant([[3, 2]] * 3)
-    assert tables.rows(ids, tf.constant([5, 6, 10])).numpy()[:, 0].tolist() == [A + 3, A + 1, A + 3]
+    folds = (5, 6, 10)
+    found = tables.statistics(tf.constant([[3, 2]] * 3), tf.constant(folds)).numpy()
+    for fold, statistics in zip(folds, found, strict=True):
+        expected = np.stack([expected_statistics(value, i, fold) for i, value in enumerate((3, 2))], axis=1)
+        np.testing.assert_allclose(statistics, expected.ravel(), rtol=1e-5, atol=1e-6)
+    # Value 3 has nine rows, all in fold 6.
+    assert [raw_statistics(3, 0, fold)[1] > 0 for fold in folds] == [True, False, True]
+    assert len(np.unique(found[:, 0])) == len(np.unique(found[:, 1])) == 3
 
 
 @pytest.mark.parametrize("fold", [0, 6, NO_FOLD])
