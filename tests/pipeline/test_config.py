@@ -6,7 +6,17 @@ import pytest
 from features.errors import ConfigError
 from models.methods import METHODS
 from pipeline import config as settings
-from pipeline.config import Config, PreprocessConfig, StudentConfig, TeacherConfig, build, convert, load, resolve
+from pipeline.config import (
+    Config,
+    PreprocessConfig,
+    StudentConfig,
+    TeacherConfig,
+    build,
+    convert,
+    load,
+    resolve,
+    share,
+)
 
 
 def yaml(folder: Path, text: str | bytes) -> str:
@@ -89,11 +99,17 @@ class TestBuild:
         (PreprocessConfig, {"shard_mb": 0}),
         (PreprocessConfig, {"min_count": 0}),
         (PreprocessConfig, {"max_vocabulary": -1}),
+        (PreprocessConfig, {"max_vocabulary": 0}),
+        (PreprocessConfig, {"max_vocabulary": 1 << 23}),
         (PreprocessConfig, {"max_rejects": "2"}),
         (PreprocessConfig, {"max_rejects": "-1%"}),
         (PreprocessConfig, {"max_rejects": "101%"}),
         (PreprocessConfig, {"max_rejects": "nan"}),
         (PreprocessConfig, {"max_rejects": "some"}),
+        (TeacherConfig, {"seed": -1}),
+        (TeacherConfig, {"seed": 1 << 32}),
+        (StudentConfig, {"seed": -1}),
+        (StudentConfig, {"seed": 1 << 32}),
         (TeacherConfig, {"batch_size": 0}),
         (TeacherConfig, {"learning_rate": 0.0}),
         (TeacherConfig, {"epochs": -1.0}),
@@ -116,6 +132,29 @@ def test_rules(kind: type[Any], values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("text", "limit"), [("1%", 0.01), ("0.02", 0.02), (" 0% ", 0.0), ("100%", 1.0), ("1", 1.0)])
 def test_reject_limit(text: str, limit: float) -> None:
     assert PreprocessConfig(max_rejects=text).reject_limit == pytest.approx(limit)
+    assert share(text, "--share") == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["2", "-1%", "-0.01", "101%", "1.01", "nan", "inf", "some", "", "%", "1%%"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        share(text, "--share")
+    assert str(error.value) == f"--share must be a share such as 1% or 0.01. Received: {text}."
+    with pytest.raises(ConfigError, match=r"^--max-rejects must be a share such as 1% or 0\.01\. Received: "):
+        PreprocessConfig(max_rejects=text)
+
+
+def test_the_ends_of_what_is_allowed() -> None:
+    assert PreprocessConfig(max_vocabulary=(1 << 23) - 1).max_vocabulary == 8_388_607
+    assert PreprocessConfig(max_vocabulary=1).max_vocabulary == 1
+    with pytest.raises(ConfigError) as error:
+        PreprocessConfig(max_vocabulary=1 << 23)
+    assert str(error.value) == "--max-vocabulary must be positive and below 8388608. Received: 8388608."
+    for kind in (TeacherConfig, StudentConfig):
+        assert [kind(seed=seed).seed for seed in (0, (1 << 32) - 1)] == [0, 4_294_967_295]
+        with pytest.raises(ConfigError) as error:
+            kind(seed=1 << 32)
+        assert str(error.value) == "seed must be at least 0 and below 2^32. Received: 4294967296."
 
 
 class TestLoad:
@@ -123,12 +162,17 @@ class TestLoad:
         assert load(None) == {}
         assert load(yaml(tmp_path, "")) == {}
         assert load(yaml(tmp_path, "teacher:\nstudent:\n  hidden: 8\n")) == {"teacher": {}, "student": {"hidden": 8}}
+        assert load(yaml(tmp_path, "methods:\n")) == {"methods": {}}
+        loaded = load(yaml(tmp_path, "methods:\n  kd:\n  hard:\n    hidden: 8\n"))
+        assert loaded == {"methods": {"kd": {}, "hard": {"hidden": 8}}}
+        assert resolve(loaded).student_config("kd") == resolve({}).student_config("kd")
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("techer: {}", r"Received: techer \(.*config\.yaml\)\. Did you mean teacher\?"),
             ("teacher: 3", r"Section teacher must hold settings\. Received: 3 "),
+            ("methods: {kd: 3}", r"Section methods\.kd must hold settings\. Received: 3 \(.*config\.yaml\)"),
             ("- teacher", r"--config must hold sections of settings\. Received: \['teacher'\]"),
             ("a: b: c", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),
             (b"\xff\xfe\xff", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),

@@ -1,3 +1,6 @@
+import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from pipeline.keys import (
     evaluation_key,
     finished_students,
     is_complete,
+    require_current,
     student_key,
     student_sources,
     targets_key,
@@ -21,13 +25,28 @@ METHODS = ("hard", "kd")
 CONFIG = Config()
 
 
+def finish_examples(run: Run, checksum: str) -> None:
+    """Finishes the examples; the log that they were made from lies beside the run."""
+    log = str(Path(run.path).parent / "log.tsv")
+    run.finish(EXAMPLES, "examples", {"inputs": [{"path": log}], "shards": [{"checksum": checksum}]})
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run all of whose stages are finished, as the stages themselves write it."""
-    run = Run(str(tmp_path))
-    run.finish(EXAMPLES, "examples", {"shards": [{"checksum": "a"}]})
+    run = Run(str(tmp_path / "run"))
+    finish_examples(run, "a")
     finish_from(run, TEACHER)
     return run
+
+
+def sources(run: Run, stage: str) -> dict[str, Any]:
+    """What the manifest of a stage says about what it was made from."""
+    made_from = {TEACHER: (EXAMPLES,), TARGETS: (EXAMPLES, TEACHER)}
+    if stage in made_from:
+        return {"sources": {source: run.identity(source) for source in made_from[stage]}}
+    method = stage.removeprefix("students/")
+    return {"sources": student_sources(run, method)} if method in METHODS else {}
 
 
 def finish_from(run: Run, first: str) -> None:
@@ -37,8 +56,7 @@ def finish_from(run: Run, first: str) -> None:
         stages[student_stage(method)] = lambda m=method: student_key(run, m, CONFIG.student_config(m))
     stages[REPORT] = lambda: evaluation_key(run)
     for stage in list(stages)[list(stages).index(first) :]:
-        method = stage.removeprefix("students/")
-        run.finish(stage, stages[stage](), {"sources": student_sources(run, method)} if method in METHODS else {})
+        run.finish(stage, stages[stage](), sources(run, stage))
     Path(run.file(REPORT, "index.html")).write_text("")
 
 
@@ -81,7 +99,7 @@ def test_settings_of_other_methods_do_not_count(run: Run) -> None:
 
 def test_other_examples_make_everything_stale(run: Run) -> None:
     before = [teacher_key(run, CONFIG.teacher), targets_key(run), *student_keys(run), evaluation_key(run)]
-    run.finish(EXAMPLES, "examples", {"shards": [{"checksum": "b"}]})
+    finish_examples(run, "b")
     after = [teacher_key(run, CONFIG.teacher), targets_key(run), *student_keys(run), evaluation_key(run)]
     assert not any(a == b for a, b in zip(before, after, strict=True))
     assert not complete(run)
@@ -102,6 +120,9 @@ def test_another_teacher_leaves_the_hard_student(run: Run) -> None:
 
 def test_a_stage_needs_what_it_is_made_from(tmp_path: Path) -> None:
     run = Run(str(tmp_path))
+    for stage in (TEACHER, TARGETS):
+        with pytest.raises(ArtifactError, match=f"The run must hold finished {stage}"):
+            require_current(run, stage)
     for call in (
         lambda: teacher_key(run, CONFIG.teacher),
         lambda: targets_key(run),
@@ -134,3 +155,121 @@ def test_every_setting_counts(run: Run) -> None:
     for changed in (replace(config, alpha=0.5), replace(config, seed=9), replace(config, min_count=7)):
         keys.add(student_key(run, "kd", changed))
     assert len(keys) == 4
+
+
+def test_the_truth_of_the_logs_counts_for_the_evaluation(run: Run, tmp_path: Path) -> None:
+    """It is read by nothing else."""
+    truth, keys, others = tmp_path / "log.truth.parquet", [evaluation_key(run)], student_keys(run)
+    for data, second in ((b"1", 1), (b"12", 1), (b"12", 2)):
+        truth.write_bytes(data)
+        os.utime(truth, (second, second))
+        assert not complete(run)
+        keys.append(evaluation_key(run))
+    assert len(set(keys)) == 4
+    truth.unlink()
+    assert evaluation_key(run) == keys[0] and complete(run)
+    assert student_keys(run) == others
+
+
+def refused(run: Run, stage: str, source: str, command: str) -> None:
+    """The stage is refused, in one line that says which command to call."""
+    with pytest.raises(ArtifactError) as error:
+        require_current(run, stage)
+    assert str(error.value) == (
+        f"The {stage} of a run must be made from its present {source}. Received: {stage} from others; make them again "
+        f"with `ctr-distill {command} --run {run.path}`."
+    )
+
+
+class TestRequireCurrent:
+    def test_what_is_current(self, run: Run) -> None:
+        for stage in (TEACHER, TARGETS):
+            require_current(run, stage)
+
+    def test_other_examples(self, run: Run) -> None:
+        finish_examples(run, "b")
+        refused(run, TEACHER, EXAMPLES, "train-teacher")
+        refused(run, TARGETS, EXAMPLES, "precompute")
+        run.finish(TEACHER, teacher_key(run, CONFIG.teacher), sources(run, TEACHER))
+        require_current(run, TEACHER)
+        refused(run, TARGETS, EXAMPLES, "precompute")
+        run.finish(TARGETS, targets_key(run), sources(run, TARGETS))
+        require_current(run, TARGETS)
+
+    def test_the_first_examples_again(self, run: Run) -> None:
+        finish_examples(run, "b")
+        finish_examples(run, "a")
+        for stage in (TEACHER, TARGETS):
+            require_current(run, stage)
+
+    def test_another_teacher(self, run: Run) -> None:
+        run.finish(TEACHER, "other", sources(run, TEACHER))
+        require_current(run, TEACHER)
+        refused(run, TARGETS, TEACHER, "precompute")
+
+    def test_an_unfinished_teacher(self, run: Run) -> None:
+        run.begin(TEACHER, "other")
+        refused(run, TARGETS, TEACHER, "precompute")
+
+    def test_a_removed_teacher_is_no_contradiction(self, run: Run) -> None:
+        shutil.rmtree(run.file(TEACHER))
+        require_current(run, TARGETS)
+        finish_examples(run, "b")
+        refused(run, TARGETS, EXAMPLES, "precompute")
+
+    def test_removed_examples(self, run: Run) -> None:
+        shutil.rmtree(run.file(EXAMPLES))
+        refused(run, TEACHER, EXAMPLES, "train-teacher")
+
+
+class TestStagesRefuse:
+    """Before they write anything. The stages are the real ones; the manifests are not."""
+
+    def call(self, run: Run, command: str) -> None:
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        from pipeline.distill import distill
+        from pipeline.evaluate import evaluate
+        from pipeline.precompute import precompute
+
+        if command == "precompute":
+            precompute(run, PipelineOptions([]))
+        elif command == "evaluate":
+            evaluate(run)
+        else:
+            distill(run, command, CONFIG.student_config(command))
+
+    @pytest.mark.parametrize(
+        ("command", "remedy"),
+        [("precompute", "train-teacher"), ("kd", "precompute"), ("subclass", "precompute"), ("evaluate", "precompute")],
+    )
+    def test_other_examples(self, run: Run, command: str, remedy: str) -> None:
+        finish_examples(run, "b")
+        before = contents(run)
+        with pytest.raises(ArtifactError, match=f"its present examples.*`ctr-distill {remedy} --run {run.path}`"):
+            self.call(run, command)
+        assert contents(run) == before
+
+    @pytest.mark.parametrize("command", ["kd", "evaluate"])
+    def test_another_teacher(self, run: Run, command: str) -> None:
+        run.finish(TEACHER, "other", sources(run, TEACHER))
+        before = contents(run)
+        with pytest.raises(ArtifactError, match=f"its present teacher.*`ctr-distill precompute --run {run.path}`"):
+            self.call(run, command)
+        assert contents(run) == before
+
+    def test_what_needs_no_targets_is_not_asked_for_them(self, run: Run) -> None:
+        run.finish(TEACHER, "other", sources(run, TEACHER))
+        self.call(run, "hard")  # there is nothing to do
+
+    def test_report(self, run: Run) -> None:
+        from pipeline.report import report
+
+        finish_from(run, TEACHER)
+        finish_examples(run, "b")
+        with pytest.raises(ArtifactError, match=re.escape(f"`ctr-distill evaluate --run {run.path}`")):
+            report(run)
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}

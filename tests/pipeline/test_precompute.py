@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Made, ctr_distill, damage_targets, files_of
+from support import Made, ctr_distill, damage_targets, files_of, flags
 
 from features.blocks import Block
+from features.hashing import folds
 from features.statistics import NO_FOLD
 from features.targets import TargetBlock
 from models.backend import tf
+from models.estimates import mean_of_teachers
 from pipeline import storage
 from pipeline.beam import make_options
+from pipeline.generate import generate
 from pipeline.precompute import LoadedTeacher, TeacherFiles, precompute
 from pipeline.stage_inputs import read_with_targets
 from pipeline.workspace import Run
@@ -114,14 +118,135 @@ def _targets(data: bytes) -> list[TargetBlock]:
     return [TargetBlock.decode(record) for record in read_records(io.BytesIO(data), "targets")]
 
 
-def test_other_rows_get_the_mean_of_all_teachers(made: Made) -> None:
+class Fake(tf.Module):
+    """A teacher whose logits tell which teacher spoke, of which row, and what it was told about the row's fold."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.slope = tf.Variable(np.random.default_rng(number).normal(size=(1, 4)), dtype=tf.float32)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 26], tf.int32),
+            tf.TensorSpec([None, 13], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def score(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.reduce_mean(tf.cast(ids % 7, tf.float32), axis=1) + 0.1 * tf.cast(fold, tf.float32)
+        return {"logits": (1 + rows[:, tf.newaxis]) * self.slope}
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_other_rows_get_the_mean_of_all_teachers(made: Made, tmp_path: Path, number: int) -> None:
     """With cross-fitting no teacher has seen them, so all may speak; training rows hear only the one of their fold."""
-    path = made.run.file("teacher/model")
     block, _ = pairs_of(made.run, "train")
-    one = LoadedTeacher(TeacherFiles((path,), 0, ""))
-    two = LoadedTeacher(TeacherFiles((path, path), 2, ""))
-    np.testing.assert_allclose(two.score(block, training=False), one.score(block, training=False), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(two.score(block, training=True), one.score(block, training=True), rtol=1e-5, atol=1e-6)
+    assert set(block.folds) == set(range(10))
+    teachers, paths = [Fake(part) for part in range(number)], []
+    for part, teacher in enumerate(teachers):
+        paths.append(str(tmp_path / f"fold-{part}"))
+        tf.saved_model.save(teacher, paths[-1])
+    loaded = LoadedTeacher(TeacherFiles(tuple(paths), number, ""))
+
+    own = block.folds.astype(np.int32)
+    found = loaded.score(block, training=True)
+    every = [teacher.score(block.ids, block.dense, own)["logits"].numpy() for teacher in teachers]
+    for row, fold in enumerate(block.folds):
+        for part, logits in enumerate(every):
+            assert np.allclose(found[row], logits[row], rtol=1e-5, atol=1e-6) == (part == fold % number)
+
+    found = loaded.score(block, training=False)
+    none = np.full(len(block), NO_FOLD, np.int32)
+    every = [teacher.score(block.ids, block.dense, none)["logits"].numpy() for teacher in teachers]
+    np.testing.assert_allclose(found, mean_of_teachers(every), rtol=1e-5, atol=1e-5)
+    assert not any(np.isclose(found, logits, rtol=1e-3).all(axis=1).any() for logits in every)
+
+
+FOLDS_OF_RUNS = ("2", "0")
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Runs of a log, and of the same with every label flipped of the rows whose fold is even.
+
+    Args:
+        runs: by log, ``before`` or ``after``, and by ``folds`` of the teacher.
+    """
+
+    runs: dict[tuple[str, str], Run]
+
+    def training(self, log: str, folds_: str) -> tuple[Block, np.ndarray]:
+        """The training rows of a run and their targets, by offset."""
+        run = self.runs[log, folds_]
+        pairs = [pairs_of(run, "train", number) for number in range(len(run.shards("train")))]
+        block = Block.concatenate([block for block, _ in pairs])
+        order = np.argsort(block.offsets)
+        return block.take(order), np.concatenate([target.logits for _, target in pairs])[order]
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
+    """Bits are compared, so TensorFlow runs deterministically, in a process of its own.
+
+    Validation labels are flipped too: with one evaluation they decide nothing.
+    """
+    folder = tmp_path_factory.mktemp("crossed")
+    logs = {name: folder / name / "log.tsv" for name in ("before", "after")}
+    for log in logs.values():
+        log.parent.mkdir()
+    generate(3000, str(logs["before"]), seed=5)
+    lines = logs["before"].read_bytes().splitlines(keepends=True)
+    offsets = np.cumsum([0, *map(len, lines[:-1])]).astype(np.int64)
+    even = folds(offsets, str(logs["before"]), seed=0) % 2 == 0
+    other = {b"0": b"1", b"1": b"0"}
+    logs["after"].write_bytes(b"".join(other[x[:1]] + x[1:] if e else x for x, e in zip(lines, even, strict=True)))
+    quick = {"epochs": "0.5", "hidden": "8", "crosses": "5", "subclasses": "2", "batch-size": "256", "averaging": "0"}
+    runs, commands = {}, []
+    for name, log in logs.items():
+        for folds_ in FOLDS_OF_RUNS:
+            runs[name, folds_] = run = Run(str(log.parent / f"run-{folds_}"))
+            settings = flags({**quick, "evaluations": "1", "folds": folds_})
+            commands += [
+                ["preprocess", "--input", str(log), "--run", run.path],
+                ["train-teacher", "--run", run.path, *settings, "--deterministic"],
+                ["precompute", "--run", run.path, "--deterministic"],
+            ]
+    ctr_distill(*commands)
+    return Crossed(runs)
+
+
+def test_targets_of_a_row_do_not_depend_on_the_labels_of_its_part(crossed: Crossed) -> None:
+    (before, logits), (after, changed) = (crossed.training(log, "2") for log in ("before", "after"))
+    even = before.folds % 2 == 0
+    assert np.array_equal(before.offsets, after.offsets) and np.array_equal(before.folds, after.folds)
+    assert np.array_equal(before.labels != after.labels, even) and 900 < even.sum() < 1200
+    assert len(even) > 2000
+    assert logits[even].tobytes() == changed[even].tobytes()
+    assert (logits[~even] != changed[~even]).any(axis=1).all()
+
+
+def test_without_cross_fitting_they_do(crossed: Crossed) -> None:
+    (before, logits), (_, changed) = (crossed.training(log, "0") for log in ("before", "after"))
+    assert (logits != changed).any(axis=1).all() and (before.folds % 2 == 0).any()
+
+
+def test_stored_targets_come_from_the_teacher_of_the_row(crossed: Crossed) -> None:
+    """As above, of whole stages: each training row has one teacher, each validation row the mean of both."""
+    run = crossed.runs["before", "2"]
+    models = [tf.saved_model.load(run.file("teacher", name)) for name in run.manifest("teacher")["models"]]
+    assert len(models) == 2
+
+    def speak(block: Block, fold: np.ndarray) -> list[np.ndarray]:
+        arguments = tf.constant(block.ids), tf.constant(block.dense), tf.constant(fold.astype(np.int32))
+        return [model.score(*arguments)["logits"].numpy() for model in models]
+
+    block, logits = crossed.training("before", "2")
+    first, second = (np.isclose(logits, said, rtol=1e-4, atol=1e-5).all(axis=1) for said in speak(block, block.folds))
+    assert np.array_equal(first, block.folds % 2 == 0) and np.array_equal(second, block.folds % 2 == 1)
+    block, target = pairs_of(run, "valid")
+    every = speak(block, np.full(len(block), NO_FOLD))
+    np.testing.assert_allclose(target.logits, mean_of_teachers(every), rtol=1e-4, atol=1e-5)
+    assert not np.isclose(every[0], every[1], rtol=1e-3, atol=1e-3).all(axis=1).any()
 
 
 @pytest.mark.parametrize("command", [["distill", "--method", "subclass", "--epochs=1"], ["evaluate"]])

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -553,14 +554,38 @@ class TestAgain:
             names = ["clicked", *CRITEO.names[1:]]
             schema = Schema(tuple(Column(n, c.kind) for n, c in zip(names, CRITEO.columns, strict=True)))
         what = "schema" if change == "schema" else "inputs"
-        with pytest.raises(
-            ConfigError, match=rf"A run must keep its {what}\. Received: other {what} .* --force to make"
-        ):
+        which = "" if change == "schema" else f" ({path} has changed)"
+        with pytest.raises(ConfigError) as error:
             self.call(run, path, schema)
+        assert str(error.value) == (
+            f"A run must keep its {what}. Received: other {what} than {run.path} was made with{which}; use another "
+            "--run, or --force to make this one anew."
+        )
         assert files_of(run) == before
         assert self.call(run, path, schema, force=True)
         assert run.spec().lines == 1503 + (change == "appended")
         assert not self.call(run, path, schema)
+
+    def test_a_new_file_is_named(self, tmp_path: Path, mine: tuple[Run, Path]) -> None:
+        """Also beside one that is the same as before."""
+        (run, path), config, new = mine, PreprocessConfig(), tmp_path / "new.tsv"
+        shutil.copyfile(path, new)
+        for inputs in ([str(path), str(new)], [str(new)]):
+            with pytest.raises(
+                ConfigError, match=rf"was made with \({re.escape(str(new))} is new\); use another --run"
+            ):
+                preprocess(run, inputs, CRITEO, config, make_options((), 1))
+
+    def test_the_same_file_from_another_folder(self, mine: tuple[Run, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        run, path = mine
+        assert [item["path"] for item in run.manifest(EXAMPLES)["inputs"]] == [str(path)]
+        for folder in (path.parent, path.parent.parent):
+            monkeypatch.chdir(folder)
+            assert not self.call(run, path.relative_to(folder))
+        assert self.call(run, path.relative_to(folder), seed=1)
+        manifest = run.manifest(EXAMPLES)
+        assert [item["path"] for item in manifest["inputs"]] == [str(path)]
+        assert {shard["source"] for shard in manifest["shards"]} == {str(path)}
 
     def test_an_unfinished_run_keeps_its_inputs_too(self, tmp_path: Path, mine: tuple[Run, Path]) -> None:
         run, path = mine

@@ -104,6 +104,16 @@ class TestFindInputs:
         assert storage.find_inputs([path]) == [InputFile(path, 5, 1_234_567_890_123)]
         assert InputFile(path, 5, 0).compressed and not InputFile("log.gzip", 5, 0).compressed
 
+    def test_a_relative_path_is_made_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same file is the same input, whatever folder the command is called from."""
+        paths = [write(tmp_path / name) for name in ("b/1", "b/2")]
+        absolute = storage.find_inputs([f"{tmp_path}/b/*"])
+        assert [file.path for file in absolute] == paths
+        monkeypatch.chdir(tmp_path)
+        assert storage.find_inputs(["b/*"]) == storage.find_inputs(["./b/1", "b/../b/2", paths[0]]) == absolute
+        monkeypatch.chdir(tmp_path / "b")
+        assert storage.find_inputs(["1", "../b/2"]) == absolute
+
     def test_a_name_with_the_characters_of_a_glob(self, tmp_path: Path) -> None:
         path = write(tmp_path / "log[1]*.tsv")
         assert [file.path for file in storage.find_inputs([path])] == [path]
@@ -128,6 +138,22 @@ class TestFindInputs:
     def test_a_file_system_that_beam_does_not_have(self) -> None:
         with pytest.raises(ConfigError, match=r"A path must be local or known to Beam\. Received: nix://a"):
             storage.find_inputs(["nix://a"])
+
+
+class TestVersion:
+    def test_follows_the_file(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "log.tsv")
+        assert storage.version(path) is None
+        write(tmp_path / "log.tsv", b"12345")
+        os.utime(path, ns=(0, 1_234_567_890_123_456_789))
+        assert storage.version(path) == [5, 1_234_567_890_123]
+        os.utime(path, ns=(0, 1_234_567_891_000_000_000))
+        assert storage.version(path) == [5, 1_234_567_891_000]
+
+    def test_remote(self, store: dict[str, bytes]) -> None:
+        store["store://b/log.tsv"] = b"123"
+        assert storage.version("store://b/log.tsv") == [3, 1500]
+        assert storage.version("store://b/none.tsv") is None
 
 
 class TestOpenLog:
@@ -212,6 +238,14 @@ class TestJson:
         storage.write_json(path, {"é": [1, 2.5, None]})
         assert storage.read_json(path) == {"é": [1, 2.5, None]}
         assert "é" in storage.read_text(path)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    def test_what_is_not_finite_is_no_json(self, tmp_path: Path, value: float) -> None:
+        path = str(tmp_path / "value.json")
+        storage.write_json(path, {"a": 1.0})
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            storage.write_json(path, {"a": [value]})
+        assert storage.read_json(path) == {"a": 1.0} and names(tmp_path) == ["value.json"]
 
     @pytest.mark.parametrize("data", [b"", b'{"a":', b"\xff\xfe"])
     def test_damaged(self, tmp_path: Path, data: bytes) -> None:

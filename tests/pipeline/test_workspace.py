@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,30 @@ class TestStage:
         # What is left may be half of it, so it belongs to no settings.
         run.begin(EXAMPLES, "key")
         assert listing(folder) == [".started.json"]
+
+    def test_other_folders_of_the_stage_go_with_it(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not with partial outputs of the same key, and after what says that the stage is finished."""
+        folder, rejected, others = finished(run), Path(run.file("rejected")), Path(run.file("teacher"))
+        for path in (rejected, others):
+            path.mkdir()
+            (path / "file").write_bytes(b"")
+        seen, rmtree = [], shutil.rmtree
+
+        def watch(path: str) -> None:
+            seen.append(path)
+            assert not (folder / "manifest.json").exists() and not (folder / ".started.json").exists()
+            rmtree(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.rmtree", watch)
+            run.begin(EXAMPLES, "other", beside=[str(rejected)])
+        assert seen == [str(folder), str(rejected)]
+        assert not rejected.exists() and listing(others) == ["file"] and listing(folder) == [".started.json"]
+        rejected.mkdir()
+        run.begin(EXAMPLES, "other", beside=[str(rejected)])
+        assert rejected.exists(), "partial outputs of the same key are kept"
+        run.begin(EXAMPLES, "third")
+        assert rejected.exists(), "only what is named goes"
 
 
 class TestManifest:
