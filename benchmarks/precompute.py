@@ -27,7 +27,7 @@ from common import Measurement, base_parser, generated_log, measure, print_resul
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = base_parser(__doc__ or "", rows=300_000)
+    parser = base_parser(__doc__ or "", rows=1_000_000)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--teacher-epochs", type=float, default=0.2, help="how long the teacher is trained")
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)

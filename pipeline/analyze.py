@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import DataError
 from features.hashing import FOLDS, folds
 from features.numeric import NumericColumn, NumericStatistics
 from features.parsing import ParsedRows
@@ -111,27 +112,42 @@ class MergeColumn(beam.DoFn):
         columns: names of the categorical columns.
         min_count: see :meth:`Vocabulary.merge`.
         max_size: see :meth:`Vocabulary.merge`.
+        parts: number of files with counts.
     """
 
-    def __init__(self, *, folder: str, columns: tuple[str, ...], min_count: int, max_size: int) -> None:
-        self._folder, self._columns = folder, columns
+    def __init__(self, *, folder: str, columns: tuple[str, ...], min_count: int, max_size: int, parts: int) -> None:
+        self._folder, self._columns, self._parts = folder, columns, parts
         self._min_count, self._max_size = min_count, max_size
 
     def process(self, index: int, counts: list[str]) -> Iterator[tuple[str, int]]:
         """Merges one column, given by its number."""
         path = vocabulary_path(self._folder, self._columns[index])
-        tables = [_read_counts(name, index) for name in sorted(counts)]
+        tables = [_read_counts(name, index) for name in complete(counts, self._parts)]
         vocabulary = Vocabulary.merge(tables, self._min_count, self._max_size)
         with storage.publish(path) as writer:
             pq.write_table(vocabulary.to_table(), pa.PythonFile(writer, "w"), compression="zstd")
         yield self._columns[index], vocabulary.ids
 
 
-def merge_analysis(_: Any, counts: list[str], *, schema: Schema, path: str) -> int:
+def complete(counts: list[str], parts: int) -> list[str]:
+    """The names of all files with counts, each once.
+
+    Raises:
+        DataError: the runner has lost some; a vocabulary without them would look like any other.
+    """
+    names = sorted(set(counts))
+    if len(names) != parts:
+        raise DataError(
+            f"Every training shard must be counted. Received: the counts of {len(names)} of {parts}; call it again."
+        )
+    return names
+
+
+def merge_analysis(_: Any, counts: list[str], *, schema: Schema, path: str, parts: int) -> int:
     """Merges everything but the vocabularies into one JSON file; returns the number of training rows."""
     statistics = NumericStatistics(len(schema.numeric))
     rows, clicks = np.zeros(FOLDS, np.int64), np.zeros(FOLDS, np.int64)
-    for name in counts:
+    for name in complete(counts, parts):
         part = _read_rest(name)
         statistics.merge(NumericStatistics.from_json(part["numeric"]))
         rows += part["fold_rows"]

@@ -228,7 +228,9 @@ def build_job(
     counts = beam.pvalue.AsList(
         read | "Count" >> beam.ParDo(AnalyzeTask(schema=schema, seed=config.seed, work=layout.work))
     )
+    parts = sum(len(task.only("train").shards) for task in tasks)
     merge = MergeColumn(
+        parts=parts,
         folder=layout.vocabulary,
         columns=schema.categorical,
         min_count=config.min_count,
@@ -243,7 +245,7 @@ def build_job(
     rows = (
         pipeline
         | "Once" >> beam.Create([None])
-        | "MergeRest" >> beam.Map(merge_analysis, counts, schema=schema, path=layout.analysis)
+        | "MergeRest" >> beam.Map(merge_analysis, counts, schema=schema, path=layout.analysis, parts=parts)
     )
     # Pass 2 starts when both are through: it waits for this side input, and reads the files.
     ready = beam.pvalue.AsList((sizes, rows) | "Analyzed" >> beam.Flatten())

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.errors import DataError
 from features.hashing import FOLDS, folds
 from features.schema import CATEGORICAL, FLOAT, LABEL, Column, Schema
-from pipeline.analyze import Analysis, AnalyzeTask, MergeColumn, merge_analysis, read_vocabulary
+from pipeline.analyze import Analysis, AnalyzeTask, MergeColumn, complete, merge_analysis, read_vocabulary
 from pipeline.plan import Split, Task, plan
 from pipeline.storage import InputFile, find_inputs
 
@@ -47,11 +48,11 @@ def analyze(file: InputFile, folder: Path, **settings: int) -> tuple[Analysis, d
     task = AnalyzeTask(schema=SCHEMA, seed=SEED, work=str(folder / "work"))
     counts = [path for element in tasks for path in task.process(element)]
     limits = {"min_count": 1, "max_size": 1000} | settings
-    merge = MergeColumn(folder=str(folder / "vocabulary"), columns=SCHEMA.categorical, **limits)
+    merge = MergeColumn(folder=str(folder / "vocabulary"), columns=SCHEMA.categorical, parts=len(counts), **limits)
     # Beam gives the names in any order.
     sizes = dict(pair for index in range(2) for pair in merge.process(index, counts[::-1]))
     path = str(folder / "analysis.json")
-    rows = merge_analysis(None, counts[::-1], schema=SCHEMA, path=path)
+    rows = merge_analysis(None, counts[::-1], schema=SCHEMA, path=path, parts=len(counts))
     analysis = Analysis.from_json(json.loads(Path(path).read_text()))
     assert rows == sum(analysis.fold_rows)
     vocabularies = {name: read_vocabulary(str(folder / "vocabulary"), name) for name in SCHEMA.categorical}
@@ -125,3 +126,9 @@ def test_a_task_without_training_shards(tmp_path: Path) -> None:
     task = AnalyzeTask(schema=SCHEMA, seed=SEED, work=str(tmp_path / "work"))
     assert list(task.process(Task(file, tasks[-1].shards))) == []
     assert not (tmp_path / "work").exists()
+
+
+def test_counts_that_the_runner_lost_are_missed() -> None:
+    assert complete(["b", "a", "b"], 2) == ["a", "b"]
+    with pytest.raises(DataError, match="Every training shard must be counted. Received: the counts of 2 of 3"):
+        complete(["a", "b"], 3)

@@ -601,7 +601,7 @@ class TestAgain:
     "function",
     [
         AnalyzeTask(schema=CRITEO, seed=1, work="work"),
-        MergeColumn(folder="vocabulary", columns=CRITEO.categorical, min_count=1, max_size=2),
+        MergeColumn(folder="vocabulary", columns=CRITEO.categorical, min_count=1, max_size=2, parts=1),
         TransformTask(schema=CRITEO, seed=1, layout=Layout("examples", "rejected")),
         PredictTask(model="model", output="output"),
         ScoreShard(teacher=TeacherFiles(("model",), 0, "key"), examples="examples", targets="targets"),
