@@ -290,3 +290,17 @@ def test_missing_numbers_that_no_row_has_are_the_mean_of_the_buckets() -> None:
     before, after = tied(FULL, missing=(0, 0))
     first = before[NUMBER_0 : NUMBER_0 + 3].mean(axis=0)
     check(before, after, {NUMBER_0 + 3: first, NUMBER_1 + 1: before[NUMBER_1]})
+
+
+def test_the_within_class_weight_does_not_reach_the_joint_form() -> None:
+    """At T = 1 the joint form is the within form with a weight of 1."""
+    batch = make_batch(40)
+
+    def loss(**values: Any) -> float:
+        student = make_student("subclass", seed=3, alpha=0.9, temperature=1.0, **values)
+        randomise(student)
+        return float(student.compute_loss(batch))
+
+    joint = loss(temper="joint", within_weight=0.3)
+    assert joint == pytest.approx(loss(temper="within", within_weight=1.0), rel=1e-5)
+    assert joint != pytest.approx(loss(temper="within", within_weight=0.3), rel=1e-3)

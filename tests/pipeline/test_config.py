@@ -121,7 +121,6 @@ class TestBuild:
         (StudentConfig, {"alpha": 1.5}),
         (StudentConfig, {"temperature": 0.0}),
         (StudentConfig, {"temper": "both"}),
-        (StudentConfig, {"temper": "joint", "within_weight": 2.0}),
     ],
 )
 def test_rules(kind: type[Any], values: dict[str, Any]) -> None:
