@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from features.errors import ConfigError, CtrDistillError
 from features.schema import CRITEO, Schema
 from models.methods import METHODS
 from pipeline import config as settings
+from pipeline.flags import Parser, add_inputs, add_settings, sections
 
 Handler = Callable[[argparse.Namespace, list[str]], None]
 
 DEFAULT_METHODS = "hard,kd,subclass"
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,26 +66,26 @@ def _require_tensorflow() -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _Parser(prog="ctr-distill", description="Subclass distillation of click models.", allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = Parser(prog="ctr-distill", description="Subclass distillation of click models.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     _add_generate(commands)
     preprocess = _add(commands, "preprocess", "raw logs to TFRecord blocks", _preprocess, beam=True, tensorflow=False)
-    _add_inputs(preprocess)
-    _add_settings(preprocess, settings.PreprocessConfig)
+    add_inputs(preprocess)
+    add_settings(preprocess, settings.PreprocessConfig)
     teacher = _add(commands, "train-teacher", "train the teacher", _train_teacher)
-    _add_settings(teacher, settings.TeacherConfig)
+    add_settings(teacher, settings.TeacherConfig)
     precompute = _add(commands, "precompute", "the teacher's logits for all rows", _precompute, beam=True)
     distill = _add(commands, "distill", "train and export a student", _distill)
     distill.add_argument("--method", choices=METHODS, required=True, help="what the student learns from")
-    _add_settings(distill, settings.StudentConfig)
+    add_settings(distill, settings.StudentConfig)
     evaluate = _add(commands, "evaluate", "compare the models of a run", _evaluate)
     report = _add(commands, "report", "write the HTML page of a run", _report, tensorflow=False)
     run = _add(commands, "run", "all of it in order, skipping what is done", _run, beam=True)
-    _add_inputs(run)
+    add_inputs(run)
     run.add_argument("--methods", default=DEFAULT_METHODS, help="students to train, with commas (default: %(default)s)")
-    _add_settings(run, settings.PreprocessConfig)
-    _add_settings(run, settings.TeacherConfig, "teacher")
-    _add_settings(run, settings.StudentConfig, "student")
+    add_settings(run, settings.PreprocessConfig)
+    add_settings(run, settings.TeacherConfig, "teacher")
+    add_settings(run, settings.StudentConfig, "student")
     for command in (preprocess, teacher, precompute, distill, evaluate, report, run):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
     for command in (preprocess, teacher, distill, run):
@@ -117,42 +109,6 @@ def _add(
     if beam:
         command.add_argument("--workers", type=int, help="threads of the local runner (default: one a core)")
     return command
-
-
-def _add_inputs(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--input",
-        nargs="+",
-        required=True,
-        metavar="GLOB",
-        help="files of the log in time order: plain or .gz",
-    )
-    command.add_argument("--schema", metavar="FILE", help="JSON schema of the log (default: Criteo's columns)")
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="make a run anew that was made from other inputs or another schema",
-    )
-
-
-def _add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str = "") -> None:
-    """A flag for each setting, unset unless given, so that a file's value is not overridden by a default."""
-    title = f"settings of the {prefix}" if prefix else "settings"
-    group = command.add_argument_group(title)
-    for item in dataclasses.fields(kind):
-        name = f"{prefix}-{item.name}" if prefix else item.name
-        default = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
-        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(item.default, bool) else {}
-        flags = [f"--{name.replace('_', '-')}"]
-        if kind is settings.StudentConfig and name == "statistics":
-            flags.append("--student-statistics")  # the flag of `run` works for `distill` too
-        group.add_argument(
-            *flags,
-            dest=f"{prefix or 'own'}.{item.name}",
-            metavar="VALUE",
-            help=f"{item.metadata['help']} (default: {default})".replace("%", "%%"),
-            **switch,
-        )
 
 
 def _add_generate(commands: Any) -> None:
@@ -179,28 +135,8 @@ def _add_predict(commands: Any) -> None:
     )
 
 
-def _sections(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The sections of the settings file with the flags on top; ``own`` is the command's own section."""
-    sections = {name: dict(section) for name, section in settings.load(options.config).items()}
-    for name, value in vars(options).items():
-        section, dot, key = name.partition(".")
-        if dot and value is not None:
-            if section == "own":
-                section = _OWN_SECTION.get(options.handler, "preprocess")
-            if section == "student" and getattr(options, "method", None):
-                sections.setdefault("methods", {}).setdefault(options.method, {})[key] = value
-            elif section == "student":
-                # On `run` a flag counts for every student, also where the file says something for one method.
-                sections.setdefault("student", {})[key] = value
-                for method in METHODS:
-                    sections.setdefault("methods", {}).setdefault(method, {})[key] = value
-            else:
-                sections.setdefault(section, {})[key] = value
-    return sections
-
-
 def _config(options: argparse.Namespace) -> settings.Config:
-    return settings.resolve(_sections(options))
+    return settings.resolve(sections(options))
 
 
 def _schema(options: argparse.Namespace) -> Schema:
@@ -349,10 +285,6 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> None:
 
     done = predict(options.model, options.input, options.output, _beam_options(options, rest), options.max_rejects)
     _say(done, "predictions", options.output)
-
-
-_OWN_SECTION: dict[Any, str] = {_train_teacher: "teacher", _distill: "student"}
-"""The section that the unprefixed flags of a command belong to; the others' is ``preprocess``."""
 
 
 if __name__ == "__main__":
