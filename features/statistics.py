@@ -105,7 +105,7 @@ class ClickCounts:
             found.log_odds[ids] = _standardised(odds, by_fold, _MIN_ODDS_DEVIATION)
             found.log_count[ids] = _standardised(np.log1p(counts * scale), by_fold, _MIN_COUNT_DEVIATION)
             # A value whose rows all lie in one fold is unknown to each of them, so it is unknown to all.
-            found.known[ids] = (counts > 0) & ((by_fold > 0).sum(axis=1, keepdims=True) > 1)
+            found.known[ids] = (by_fold > 0).sum(axis=1, keepdims=True) > 1
         return found
 
 
@@ -116,7 +116,8 @@ class ClickStatistics:
     Args:
         log_odds: float32 [all ids, 11], standardised.
         log_count: float32 [all ids, 11], standardised.
-        known: bool [all ids, 11], whether any row is left, and training rows have seen the value as itself.
+        known: bool [all ids, 11], whether the training rows of the value lie in more than one fold, so that some are
+            left whichever fold is left out.
     """
 
     log_odds: npt.NDArray[np.float32]

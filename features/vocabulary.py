@@ -115,19 +115,6 @@ def _words(values: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[
     return words, short, lengths == 0
 
 
-def lookup(values: pa.BinaryArray, vocabulary: pa.BinaryArray) -> npt.NDArray[np.int32]:
-    """Vocabulary ids of values.
-
-    Args:
-        values: binary [n], b"" = missing.
-        vocabulary: binary [size], the values with ids 2, 3, ...
-
-    Returns:
-        int32 [n].
-    """
-    return ValueIndex(vocabulary).find(values)
-
-
 @dataclass(frozen=True)
 class Vocabulary:
     """The training values of one categorical column.

@@ -22,12 +22,16 @@ from features.vocabulary import (
     ValueIndex,
     Vocabulary,
     count_values,
-    lookup,
 )
 
 Rows = list[tuple[bytes, int, int]]
 NASTY = [b"", b"a", b"A", b"ffffffff", b"00000000", "é".encode(), b"\xff", b"\x80", b" ", b"\xf0\x9f\x98\x80", b"ab"]
 ROWS = st.lists(st.tuples(st.sampled_from(NASTY), st.integers(0, 9), st.integers(0, 1)), max_size=60)
+
+
+def lookup(values: pa.BinaryArray, vocabulary: pa.BinaryArray) -> np.ndarray:
+    """Vocabulary ids of values."""
+    return ValueIndex(vocabulary).find(values)
 
 
 def encoded(values: Sequence[bytes]) -> pa.DictionaryArray:
