@@ -6,9 +6,11 @@ The record is a ``tf.train.Example`` whose features are raw little-endian arrays
 feature   dtype    shape
 ========  =======  =======================================================
 label     uint8    [rows]
+weight    float32  [rows], only of a log with a weight column
 dense     float32  [rows, numeric columns], standardised, NaN = missing
 ids       int32    [rows, categorical columns], vocabulary ids
 fold      uint8    [rows], in [0, 10)
+group     int64    [rows], hash of the group, only of a log with a group column
 offset    int64    [rows], byte offset of the line in its source
 ========  =======  =======================================================
 """
@@ -38,23 +40,43 @@ class Block:
     ids: npt.NDArray[np.int32]
     folds: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32] | None = None
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def take(self, rows: npt.NDArray[np.int64] | slice) -> Block:
         """The given rows, in the given order."""
-        return Block(self.labels[rows], self.dense[rows], self.ids[rows], self.folds[rows], self.offsets[rows])
+        return Block(
+            self.labels[rows],
+            self.dense[rows],
+            self.ids[rows],
+            self.folds[rows],
+            self.offsets[rows],
+            None if self.weights is None else self.weights[rows],
+            None if self.groups is None else self.groups[rows],
+        )
 
     @classmethod
     def concatenate(cls, blocks: list[Block]) -> Block:
-        """One block of all rows; there must be at least one block."""
+        """One block of all rows; there must be at least one block.
+
+        Raises:
+            ValueError: some blocks have weights or groups, and others have not.
+        """
+        if len({(block.weights is None, block.groups is None) for block in blocks}) > 1:
+            raise ValueError("`blocks` should all have weights and groups, or none. Received: some that have")
+        weights = [block.weights for block in blocks if block.weights is not None]
+        groups = [block.groups for block in blocks if block.groups is not None]
         return cls(
             np.concatenate([block.labels for block in blocks]),
             np.concatenate([block.dense for block in blocks]),
             np.concatenate([block.ids for block in blocks]),
             np.concatenate([block.folds for block in blocks]),
             np.concatenate([block.offsets for block in blocks]),
+            np.concatenate(weights) if weights else None,
+            np.concatenate(groups) if groups else None,
         )
 
     def split(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
@@ -64,15 +86,18 @@ class Block:
 
     def encode(self) -> bytes:
         """The block as a record; the same block gives the same bytes."""
-        return encode_example(
-            {
-                "label": _little_endian(self.labels, "u1"),
-                "dense": _little_endian(self.dense, "<f4"),
-                "ids": _little_endian(self.ids, "<i4"),
-                "fold": _little_endian(self.folds, "u1"),
-                "offset": _little_endian(self.offsets, "<i8"),
-            }
-        )
+        features = {
+            "label": _little_endian(self.labels, "u1"),
+            "dense": _little_endian(self.dense, "<f4"),
+            "ids": _little_endian(self.ids, "<i4"),
+            "fold": _little_endian(self.folds, "u1"),
+            "offset": _little_endian(self.offsets, "<i8"),
+        }
+        if self.weights is not None:
+            features["weight"] = _little_endian(self.weights, "<f4")
+        if self.groups is not None:
+            features["group"] = _little_endian(self.groups, "<i8")
+        return encode_example(features)
 
     @classmethod
     def decode(cls, data: bytes, where: str = "record") -> Block:
@@ -91,6 +116,8 @@ class Block:
                 np.frombuffer(features["ids"], "<i4").reshape(rows, -1),
                 np.frombuffer(features["fold"], "u1").reshape(rows),
                 offsets,
+                np.frombuffer(features["weight"], "<f4").reshape(rows) if "weight" in features else None,
+                np.frombuffer(features["group"], "<i8").reshape(rows) if "group" in features else None,
             )
         except (KeyError, ValueError) as error:
             raise ArtifactError(

@@ -1,7 +1,8 @@
 """Click statistics of pairs of columns, for a teacher: what two values say together beyond what each says alone.
 
 A cross is a pair of columns, or one numeric column. Its cells are the pairs of values (buckets of a numeric column)
-that enough training rows have. As with single values, a training row's own fold is left out of its statistics.
+that enough training rows have, whatever their weight. As with single values, a training row's own fold is left out of
+its statistics, and a row of weight 2 is two rows to them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from features.blocks import Block
 from features.hashing import FOLDS
 from features.numeric import NumericColumn
-from features.statistics import leave_out
+from features.statistics import leave_out, ratio
 
 Codes = npt.NDArray[np.int32]
 Cross = tuple[int, ...]
@@ -60,12 +61,14 @@ class CrossRows:
         labels: uint8 [n].
         folds: uint8 [n].
         categorical: number of categorical columns.
+        weights: float32 [n]; None in a log without weights.
     """
 
     codes: Codes
     labels: npt.NDArray[np.uint8]
     folds: npt.NDArray[np.uint8]
     categorical: int
+    weights: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,16 +76,19 @@ class CrossRows:
     @classmethod
     def concatenate(cls, parts: Sequence[CrossRows]) -> CrossRows:
         """One set of all rows; there must be at least one part."""
+        weights = [part.weights for part in parts if part.weights is not None]
         return cls(
             np.concatenate([part.codes for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.folds for part in parts]),
             parts[0].categorical,
+            np.concatenate(weights) if weights else None,
         )
 
     def take(self, rows: slice) -> CrossRows:
         """Some of the rows."""
-        return CrossRows(self.codes[rows], self.labels[rows], self.folds[rows], self.categorical)
+        weights = None if self.weights is None else self.weights[rows]
+        return CrossRows(self.codes[rows], self.labels[rows], self.folds[rows], self.categorical, weights)
 
 
 def cross_rows(block: Block, edges: Sequence[npt.NDArray[np.float32]], without: Sequence[int] = ()) -> CrossRows:
@@ -90,7 +96,7 @@ def cross_rows(block: Block, edges: Sequence[npt.NDArray[np.float32]], without: 
     kept = np.flatnonzero(~np.isin(block.folds, list(without)))
     rows = block.take(kept)
     codes = np.concatenate([rows.ids, bucket_codes(rows.dense, edges)], axis=1)
-    return CrossRows(codes, rows.labels, rows.folds, rows.ids.shape[1])
+    return CrossRows(codes, rows.labels, rows.folds, rows.ids.shape[1], rows.weights)
 
 
 @dataclass(frozen=True)
@@ -140,30 +146,31 @@ def find_crosses(rows: CrossRows, number: int) -> CrossTable:
     return CrossTable(crosses, np.concatenate(keys), np.concatenate(values))
 
 
+Masses = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+
 class _Statistics:
     """Smoothed log-odds of the values of single columns, and of pairs relative to them."""
 
     def __init__(self, rows: CrossRows) -> None:
         self._rows = rows
         self._min_rows = max(_MIN_CELL_ROWS, len(rows) * _MIN_CELL_SHARE)
-        counts = np.bincount(rows.folds, minlength=FOLDS)
-        clicks = np.bincount(rows.folds[rows.labels == 1], minlength=FOLDS)
-        rate = np.clip(leave_out(clicks) / np.maximum(leave_out(counts), 1), 1e-6, 1 - 1e-6)
+        clicks, others = self._count(np.zeros(len(rows), np.int64), 1)
+        rate = np.clip(ratio(clicks[0], clicks[0] + others[0]), 1e-6, 1 - 1e-6)
         self._prior = np.log(rate / (1 - rate))
         self._single = [self._single_odds(column) for column in range(rows.codes.shape[1])]
 
-    def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[npt.NDArray[np.int64], ...]:
-        """Rows and clicks by code and fold left out: int64 [size, 11] each."""
-        cells = codes.astype(np.int64) * FOLDS + self._rows.folds
-        counts = np.bincount(cells, minlength=size * FOLDS).reshape(size, FOLDS)
-        clicks = np.bincount(cells[self._rows.labels == 1], minlength=size * FOLDS).reshape(size, FOLDS)
-        return leave_out(counts), leave_out(clicks)
+    def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[Masses, Masses]:
+        """Clicks and rows without click, or their weights, by code and fold left out: [size, 11] each."""
+        cells = (self._rows.labels.astype(np.int64) * size + codes) * FOLDS + self._rows.folds
+        others, clicks = leave_out(np.bincount(cells, self._rows.weights, 2 * size * FOLDS).reshape(2, size, FOLDS))
+        return clicks, others
 
     def _single_odds(self, column: int) -> npt.NDArray[np.float64]:
         """Log-odds of each code of a column, minus those of the base rate: [codes, 11]."""
         codes = self._rows.codes[:, column]
-        counts, clicks = self._count(codes, int(codes.max()) + 1)
-        return _log_odds(clicks, counts, np.broadcast_to(self._prior, counts.shape), _SINGLE_SMOOTHING)
+        clicks, others = self._count(codes, int(codes.max()) + 1)
+        return _log_odds(clicks, others, np.broadcast_to(self._prior, clicks.shape), _SINGLE_SMOOTHING)
 
     def candidates(self) -> list[Cross]:
         """Pairs of columns of which at least one has few values."""
@@ -172,7 +179,7 @@ class _Statistics:
         return [(a, b) for a, b in pairs if not (large[a] and large[b])]
 
     def _pair(self, pair: Cross) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Distinct pairs of codes: the row's pair [n], rows by pair [pairs], additive log-odds [pairs, 11]."""
+        """Distinct pairs of codes: the row's pair [n], the pairs' keys [pairs], additive log-odds [pairs, 11]."""
         first, second = (self._rows.codes[:, column].astype(np.int64) for column in pair)
         found, distinct = pd.factorize((first << ID_BITS) + second)
         a, b = distinct >> ID_BITS, distinct & ((1 << ID_BITS) - 1)
@@ -182,35 +189,46 @@ class _Statistics:
     def usefulness(self, pair: Cross) -> float:
         """Correlation of the pair's statistic with the residual of the additive one; 0 for too few rows a cell."""
         found, distinct, additive = self._pair(pair)
-        counts, clicks = self._count(found, len(distinct))
-        if (counts[:, FOLDS] >= self._min_rows)[found].mean() < _MIN_COVERAGE:
+        if (np.bincount(found, minlength=len(distinct)) >= self._min_rows)[found].mean() < _MIN_COVERAGE:
             return 0.0
         own = (found, self._rows.folds)
-        values = _log_odds(clicks, counts, additive, _SMOOTHING)[own]
+        values = _log_odds(*self._count(found, len(distinct)), additive, _SMOOTHING)[own]
         residual = self._rows.labels - 1 / (1 + np.exp(-additive[own]))
-        return float(abs(np.corrcoef(values, residual)[0, 1])) if values.std() > 0 else 0.0
+        return abs(_correlation(values, residual, self._rows.weights))
 
     def cells(self, cross: Cross, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Keys and values of the cells of a cross, values scaled to deviation 1 over the training rows."""
         if len(cross) == 1:
+            codes: npt.NDArray[np.integer] = self._rows.codes[:, cross[0]]
             values = self._single[cross[0]]
             distinct = np.arange(len(values)) * ((1 << ID_BITS) + 1)
-            rows = np.bincount(self._rows.codes[:, cross[0]], minlength=len(values))
         else:
-            found, distinct, additive = self._pair(cross)
-            counts, clicks = self._count(found, len(distinct))
-            values, rows = _log_odds(clicks, counts, additive, _SMOOTHING), counts[:, FOLDS]
-        kept = np.flatnonzero(rows >= self._min_rows)
+            codes, distinct, additive = self._pair(cross)
+            values = _log_odds(*self._count(codes, len(distinct)), additive, _SMOOTHING)
+        kept = np.flatnonzero(np.bincount(codes, minlength=len(values)) >= self._min_rows)
         kept = kept[np.argsort(distinct[kept])]
-        total = values[kept, FOLDS]
-        deviation = np.sqrt((rows[kept] * total**2).sum() / max(len(self._rows.labels), 1)) if len(kept) else 1.0
         keys = (np.int64(number) << 2 * ID_BITS) + distinct[kept].astype(np.int64)
-        return keys, (values[kept] / max(float(deviation), _MIN_DEVIATION)).astype(np.float32)
+        masses = np.bincount(codes, self._rows.weights, len(values))
+        deviation = np.sqrt(ratio((masses[kept] * values[kept, FOLDS] ** 2).sum(), masses.sum()))
+        return keys, (values[kept] / np.maximum(deviation, _MIN_DEVIATION)).astype(np.float32)
+
+
+def _correlation(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], weights: npt.NDArray[np.float32] | None
+) -> float:
+    """Of two columns over rows with weights; 0 where one does not vary."""
+    used = slice(None) if weights is None else weights > 0
+    if not x[used].size or not x[used].std() > 0 or not y[used].std() > 0:
+        return 0.0
+    if weights is None:
+        return float(np.corrcoef(x, y)[0, 1])
+    covariance = np.cov(x, y, ddof=0, aweights=weights)
+    return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
 
 
 def _log_odds(
-    clicks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], prior: npt.NDArray[np.float64], smoothing: float
+    clicks: Masses, others: Masses, prior: npt.NDArray[np.float64], smoothing: float
 ) -> npt.NDArray[np.float64]:
     """Log-odds with ``smoothing`` rows of the prior added, minus the prior's own log-odds."""
     rate = 1 / (1 + np.exp(-prior))
-    return np.log((clicks + smoothing * rate) / (rows - clicks + smoothing * (1 - rate))) - prior
+    return np.log((clicks + smoothing * rate) / (others + smoothing * (1 - rate))) - prior

@@ -26,17 +26,26 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _field(tag: int, *parts: bytes) -> bytes:
-    return b"".join((bytes((tag,)), _varint(sum(map(len, parts))), *parts))
+def _header(tag: int, length: int) -> bytes:
+    return bytes((tag,)) + _varint(length)
 
 
 def encode_example(features: Mapping[str, bytes]) -> bytes:
     """Serialises byte features as a ``tf.train.Example``; the same features give the same bytes."""
-    entries = []
+    pieces: list[bytes] = []
     for name in sorted(features):
-        bytes_list = _field(_FIELD_1, _field(_FIELD_1, features[name]))
-        entries.append(_field(_FIELD_1, _field(_FIELD_1, name.encode()), _field(_FIELD_2, bytes_list)))
-    return _field(_FIELD_1, *entries)
+        pieces += _entry(name.encode(), features[name])
+    # The features are joined once: copies of them would hold up other threads.
+    return b"".join([_header(_FIELD_1, sum(map(len, pieces))), *pieces])
+
+
+def _entry(name: bytes, value: bytes) -> list[bytes]:
+    """The pieces of a map entry: name, and a feature that is a list of one byte string."""
+    pieces = [value]
+    for tag in (_FIELD_1, _FIELD_1, _FIELD_2):
+        pieces.insert(0, _header(tag, sum(map(len, pieces))))
+    pieces = [_header(_FIELD_1, len(name)), name, *pieces]
+    return [_header(_FIELD_1, sum(map(len, pieces))), *pieces]
 
 
 def decode_example(data: bytes, where: str = "record") -> dict[str, bytes]:

@@ -48,6 +48,11 @@ def groups(offsets: npt.NDArray[np.int64], source: str, number: int) -> npt.NDAr
     return (mix(offsets, salt(0, "bootstrap", source)) % np.uint64(number)).astype(np.int64)
 
 
+def groups_of(hashes: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:
+    """The same for a log with a group column: rows with the same hash of their group share one: int64 [n]."""
+    return (mix(hashes, salt(0, "bootstrap", "")) % np.uint64(number)).astype(np.int64)
+
+
 def row_order(offsets: npt.NDArray[np.int64], source: str, seed: int) -> npt.NDArray[np.int64]:
     """A permutation of the rows of a shard that depends on nothing but the rows' ids and the seed: int64 [n]."""
     return np.argsort(mix(offsets, salt(seed, "order", source)), kind="stable")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 MAX_KEPT_LINE_BYTES = 16 << 20
 
 # Read this much beyond what is asked for: the line that straddles the cut is then almost always complete.
@@ -53,7 +53,7 @@ class _Cursor:
             while missing > 0 and (part := self._stream.read(missing)):
                 parts.append(part)
                 missing -= len(part)
-            self._buffer = b"".join(parts)
+            self._buffer = b"".join(parts) if parts[0] else b"".join(parts[1:])
         return self._buffer
 
     def take(self, size: int) -> bytes:
@@ -89,14 +89,55 @@ class _Cursor:
         return False
 
 
-def read_chunks(
-    stream: BinaryIO, ranges: Sequence[tuple[int, int]], chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[tuple[int, Chunk]]:
-    """Reads the lines whose first byte lies in one of the byte ranges.
+class LineReader:
+    """Reads the lines of rising byte ranges of a stream.
 
     No byte is read twice, so a decompressing stream that cannot go back serves as well as a file. Memory is
     bounded by a small multiple of ``chunk_bytes`` and ``MAX_KEPT_LINE_BYTES``, whatever the lines are. A byte
     order mark (UTF-8) that begins the file is no part of the first line, which then starts at offset 3.
+
+    Args:
+        stream: a binary stream that stands at its beginning.
+        chunk_bytes: how many bytes a chunk has at most, apart from its last line.
+
+    Raises:
+        ValueError: ``chunk_bytes`` is not positive.
+    """
+
+    def __init__(self, stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> None:
+        if chunk_bytes < 1:
+            raise ValueError(f"`chunk_bytes` should be positive. Received: {chunk_bytes}")
+        # No line that fits in a chunk can then be longer than what is kept of a line.
+        self._chunk_bytes = min(chunk_bytes, MAX_KEPT_LINE_BYTES)
+        self._cursor = _Cursor(stream)
+
+    def chunks(self, start: int, end: int) -> Iterator[Chunk]:
+        """Reads the lines whose first byte lies in [start, end); ``end`` may lie behind the stream's.
+
+        Ranges must be asked for in rising order. A range that holds no line gives nothing.
+        """
+        cursor = self._cursor
+        if cursor.position == 0 and start <= len(BYTE_ORDER_MARK) and cursor.peek(3).startswith(BYTE_ORDER_MARK):
+            cursor.take(len(BYTE_ORDER_MARK))
+        if _find_first_line(cursor, start, end):
+            while cursor.position < end and cursor.peek(1):
+                yield _next_chunk(cursor, end, self._chunk_bytes)
+
+    @property
+    def position(self) -> int:
+        """Offset behind the last line that was read or passed over."""
+        return self._cursor.position
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to read."""
+        return not self._cursor.peek(1)
+
+
+def read_chunks(
+    stream: BinaryIO, ranges: Sequence[tuple[int, int]], chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[tuple[int, Chunk]]:
+    """Reads the lines whose first byte lies in one of the byte ranges; see :class:`LineReader`.
 
     Args:
         stream: a binary stream that stands at its beginning.
@@ -110,17 +151,12 @@ def read_chunks(
         ValueError: the ranges are not sorted or overlap, or ``chunk_bytes`` is not positive.
     """
     bounds = [bound for range_ in ranges for bound in range_]
-    if chunk_bytes < 1 or bounds != sorted(bounds) or (bounds and bounds[0] < 0):
-        raise ValueError(f"Ranges must be sorted and chunk_bytes positive. Received: {ranges}, {chunk_bytes}.")
-    # No line that fits in a chunk can then be longer than what is kept of a line.
-    chunk_bytes = min(chunk_bytes, MAX_KEPT_LINE_BYTES)
-    cursor = _Cursor(stream)
-    if bounds and bounds[0] <= len(BYTE_ORDER_MARK) and cursor.peek(3).startswith(BYTE_ORDER_MARK):
-        cursor.take(len(BYTE_ORDER_MARK))
+    if bounds != sorted(bounds) or (bounds and bounds[0] < 0):
+        raise ValueError(f"Ranges must be sorted. Received: {ranges}.")
+    reader = LineReader(stream, chunk_bytes)
     for index, (start, end) in enumerate(ranges):
-        found = _find_first_line(cursor, start, end)
-        while found and cursor.position < end and cursor.peek(1):
-            yield index, _next_chunk(cursor, end, chunk_bytes)
+        for chunk in reader.chunks(start, end):
+            yield index, chunk
 
 
 def _find_first_line(cursor: _Cursor, start: int, end: int) -> bool:

@@ -1,66 +1,26 @@
-"""Chunks of a log to columns: Arrow does the work, the strict parser decides about every doubtful line.
+"""Chunks of a log to columns: whole columns at a time; the strict parser decides about every doubtful line.
 
-A line that looks suspicious is taken out before Arrow sees it, a line with a value that does not match is
+A line that looks suspicious is taken out before the fields are found, a line with a value that does not match is
 taken out afterwards, and both go to the strict parser. So one bad line costs one slow line, not a slow chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 from numpy.typing import NDArray
 
+from features.columns import cast_columns
 from features.errors import DataError
+from features.fields import Fields
 from features.lines import BYTE_ORDER_MARK, Chunk
 from features.rejects import Reject, printable
+from features.rows import NO_OFFSETS, ParsedRows, from_rows
 from features.scanning import Lines
-from features.schema import FLOAT, INTEGER, LABEL, Schema
-from features.strict import (
-    FLOAT_PATTERN,
-    INTEGER_PATTERN,
-    LABEL_PATTERN,
-    MAX_LINE_BYTES,
-    TOO_LONG,
-    BadLine,
-    Row,
-    columns_of,
-    parse_line,
-)
-
-_NO_OFFSETS = np.zeros(0, np.int64)
-_PATTERNS = {LABEL: LABEL_PATTERN, INTEGER: INTEGER_PATTERN, FLOAT: FLOAT_PATTERN}
-
-
-@dataclass(frozen=True)
-class ParsedRows:
-    """The rows of a chunk by column, in file order.
-
-    Args:
-        offsets: int64 [n], offset of the first byte of each line in its file.
-        labels: uint8 [n], 0 or 1; None when the log has no label column.
-        numeric: float32 [n, number of numeric columns]; NaN = missing.
-        categorical: for each categorical column a dictionary array [n] of int32 codes and binary values. The
-            values are distinct, each occurs, and they stand in the order in which they first occur; b"" =
-            missing; no nulls.
-        keys: for each key column a binary array [n] without nulls.
-        rejects: the lines that are no rows, in file order.
-    """
-
-    offsets: NDArray[np.int64]
-    labels: NDArray[np.uint8] | None
-    numeric: NDArray[np.float32]
-    categorical: list[pa.DictionaryArray]
-    keys: list[pa.BinaryArray]
-    rejects: list[Reject]
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.offsets)
+from features.schema import Schema
+from features.strict import MAX_LINE_BYTES, TOO_LONG, BadLine, Row, columns_of, parse_line
 
 
 def parse_chunk(chunk: Chunk, schema: Schema, labelled: bool = True) -> ParsedRows:
@@ -86,16 +46,16 @@ def parse_chunk(chunk: Chunk, schema: Schema, labelled: bool = True) -> ParsedRo
         length = len(data) + chunk.truncated_bytes
         detail = f"expected at most {MAX_LINE_BYTES} bytes, received {length}"
         reject = Reject(offset, TOO_LONG, detail, data, chunk.truncated_bytes)
-        return _from_rows(_NO_OFFSETS, [], [reject], schema, labelled)
+        return from_rows(NO_OFFSETS, [], [reject], schema, labelled)
     parser = _Parser(Lines(data), offset, schema, labelled)
     try:
-        return parser.with_arrow()
-    except (pa.ArrowInvalid, _Disagreement):
+        return parser.by_column()
+    except _Disagreement:
         return parser.line_by_line()
 
 
 class _Disagreement(Exception):
-    """Arrow sees other lines or values than the strict parser."""
+    """A line is bad for one parser and good for the other."""
 
 
 def _check_header(line: bytes, schema: Schema, labelled: bool) -> None:
@@ -122,47 +82,56 @@ class _Parser:
         rows = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, Row)}
         rejects = [verdict for verdict in verdicts if isinstance(verdict, Reject)]
         offsets = self.offset + self.lines.starts[list(rows)]
-        return _from_rows(offsets, list(rows.values()), rejects, self.schema, self.labelled)
+        return from_rows(offsets, list(rows.values()), rejects, self.schema, self.labelled)
 
-    def with_arrow(self) -> ParsedRows:
+    def by_column(self) -> ParsedRows:
         """The fast way to the same result.
 
         Raises:
-            _Disagreement: Arrow does not see what the strict parser sees.
-            ArrowInvalid: Arrow refuses to read what the strict parser accepts.
+            _Disagreement: a line is bad by its values for one parser only.
         """
-        names = [column.name for column in columns_of(self.schema, self.labelled)]
-        rejects = self._rejects(np.flatnonzero(self.lines.suspects(self.schema.delimiter, len(names))))
-        keep = np.ones(len(self.lines), bool)
-        keep[list(rejects)] = False
-        if not keep.any():
-            return _from_rows(_NO_OFFSETS, [], list(rejects.values()), self.schema, self.labelled)
-        table = _read_table(self.lines.select(keep), names, self.schema.delimiter)
-        if table.num_rows != np.count_nonzero(keep):
-            raise _Disagreement
-        return self._with_values(table, np.flatnonzero(keep), rejects)
+        columns = columns_of(self.schema, self.labelled)
+        fields = self._find(self.lines.data) if self.lines.good_bytes else None
+        rejects: dict[int, Reject] = {}
+        indices = None
+        if fields is None or fields.longest_line > MAX_LINE_BYTES:
+            rejects = self._rejects(np.flatnonzero(self.lines.suspects(self.schema.delimiter, len(columns))))
+            keep = np.ones(len(self.lines), bool)
+            keep[list(rejects)] = False
+            indices, fields = np.flatnonzero(keep), self._find(self.lines.select(keep))
+        if fields is None:
+            return from_rows(NO_OFFSETS, [], list(rejects.values()), self.schema, self.labelled)
+        starts = fields.starts[:, 0] if indices is None else self.lines.starts[indices]
+        table = pa.table({column.name: fields.column(index) for index, column in enumerate(columns)})
+        return self._with_values(table, self.offset + starts, indices, rejects)
 
-    def _with_values(self, table: pa.Table, indices: NDArray[np.int64], rejects: dict[int, Reject]) -> ParsedRows:
-        """The result from the columns of the lines ``indices`` and the rejects among the other lines."""
-        kinds = {column.name: column.kind for column in self.schema.columns}
-        numeric, failed = _numbers(table, {name: kinds[name] for name in self.schema.numeric})
-        labels = None
-        if self.labelled:
-            decoded, bad_labels = _numbers(table, {self.schema.label: LABEL})
-            labels, failed = np.nan_to_num(decoded[:, 0]).astype(np.uint8), failed | bad_labels
-        if failed.any():
-            rejected = self._rejects(indices[failed])
-            if len(rejected) != np.count_nonzero(failed):
+    def _find(self, data: bytes) -> Fields | None:
+        return Fields.find(data, self.schema.delimiter, len(columns_of(self.schema, self.labelled))) if data else None
+
+    def _with_values(
+        self,
+        table: pa.Table,
+        offsets: NDArray[np.int64],
+        indices: NDArray[np.int64] | None,
+        rejects: dict[int, Reject],
+    ) -> ParsedRows:
+        """The result from the columns of the lines ``indices`` (None: all) and the rejects among the other lines."""
+        values = cast_columns(table, self.schema, self.labelled)
+        if values.bad.any():
+            bad = np.flatnonzero(values.bad)
+            rejected = self._rejects(bad if indices is None else indices[bad])
+            if len(rejected) != len(bad):
                 raise _Disagreement
             rejects = dict(sorted((rejects | rejected).items()))
-            indices, numeric, table = indices[~failed], numeric[~failed], table.filter(pa.array(~failed))
-            labels = None if labels is None else labels[~failed]
+            offsets, good = offsets[~values.bad], table.filter(pa.array(~values.bad))
+            values = cast_columns(good, self.schema, self.labelled)
         return ParsedRows(
-            self.offset + self.lines.starts[indices],
-            labels,
-            numeric,
-            [_single(table[name]).dictionary_encode() for name in self.schema.categorical],
-            [_single(table[name]) for name in self.schema.keys],
+            offsets,
+            values.labels,
+            values.weights,
+            values.numeric,
+            values.categorical,
+            values.keys,
             list(rejects.values()),
         )
 
@@ -176,65 +145,3 @@ class _Parser:
     def _rejects(self, indices: NDArray[np.int64]) -> dict[int, Reject]:
         verdicts = ((index, self._judge(index)) for index in indices.tolist())
         return {index: verdict for index, verdict in verdicts if isinstance(verdict, Reject)}
-
-
-def _read_table(data: bytes, names: Sequence[str], delimiter: str) -> pa.Table:
-    """Reads lines whose fields have been counted; every column becomes binary, exactly as it stands."""
-    if data.startswith(BYTE_ORDER_MARK):  # in the middle of a file it is a value; Arrow would drop it
-        raise _Disagreement
-    return pyarrow.csv.read_csv(
-        pa.BufferReader(data),
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-        pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=False, escape_char=False, newlines_in_values=False),
-        pyarrow.csv.ConvertOptions(
-            check_utf8=False,
-            column_types={name: pa.binary() for name in names},
-            strings_can_be_null=False,
-        ),
-    )
-
-
-def _numbers(table: pa.Table, kinds: Mapping[str, str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The columns named in ``kinds`` as float32 [n, columns], and the rows with a bad value: bool [n]."""
-    numbers = np.empty((table.num_rows, len(kinds)), np.float32)
-    failed = np.zeros(table.num_rows, bool)
-    for position, (name, kind) in enumerate(kinds.items()):
-        encoded = _single(table[name]).dictionary_encode()
-        values, bad = _cast(encoded.dictionary, kind)
-        codes = encoded.indices.to_numpy()
-        numbers[:, position] = values[codes]
-        if bad.any():
-            failed |= bad[codes]
-    return numbers, failed
-
-
-def _cast(values: pa.BinaryArray, kind: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Distinct values as float32, with NaN for missing and bad ones, and which of them are bad."""
-    matches = pc.match_substring_regex(values, f"^(?:{_PATTERNS[kind]})$")
-    texts = pc.if_else(matches, values, pa.scalar(None, pa.binary())).cast(pa.string())
-    with np.errstate(over="ignore"):
-        numbers = texts.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
-    good = np.isfinite(numbers)
-    if kind != LABEL:
-        good |= pc.binary_length(values).to_numpy() == 0
-    return numbers, ~good
-
-
-def _single(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _from_rows(
-    offsets: NDArray[np.int64], rows: Sequence[Row], rejects: list[Reject], schema: Schema, labelled: bool
-) -> ParsedRows:
-    categorical = [[row.categoricals[i] for row in rows] for i in range(len(schema.categorical))]
-    keys = [[row.keys[i] for row in rows] for i in range(len(schema.keys))]
-    numeric = np.array([row.numerics for row in rows], np.float32)
-    return ParsedRows(
-        offsets,
-        np.array([row.label for row in rows], np.uint8) if labelled else None,
-        numeric.reshape(len(rows), len(schema.numeric)),
-        [pa.array(values, pa.binary()).dictionary_encode() for values in categorical],
-        [pa.array(values, pa.binary()) for values in keys],
-        rejects,
-    )

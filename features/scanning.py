@@ -42,6 +42,15 @@ class Lines:
         """Line ``index`` without its newline; a carriage return before it is kept."""
         return self.data[self.starts[index] : self.ends[index]]
 
+    @cached_property
+    def good_bytes(self) -> bool:
+        """Whether the strict parser rejects no line for its bytes, apart from empty and long ones."""
+        if b"\r" in self.data:
+            alone = self.data.count(b"\r") - self.data.count(b"\r\n") - self.data.endswith(b"\r")
+            if alone:
+                return False
+        return b"\0" not in self.data and _is_utf8(self.data)
+
     def select(self, keep: NDArray[np.bool_]) -> bytes:
         """The lines where ``keep`` (bool [n]) is true, with their line ends, one after another."""
         if keep.all():

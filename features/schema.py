@@ -1,4 +1,4 @@
-"""The one place that knows the columns of a log: their names, order, kinds and delimiter."""
+"""The one place that knows the columns of a log: their names, order, kinds, transforms and file format."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ from typing import Any
 
 from features.errors import ConfigError
 
+TEXT, JSON, PARQUET = FORMATS = ("text", "json", "parquet")
+"""Formats of a log: delimited lines, a JSON object a line, parquet files."""
+
 LABEL = "label"
+WEIGHT = "weight"
 INTEGER = "integer"
 FLOAT = "float"
 CATEGORICAL = "categorical"
 KEY = "key"
+GROUP = "group"
+TIME = "time"
+KINDS = (LABEL, WEIGHT, INTEGER, FLOAT, CATEGORICAL, KEY, GROUP, TIME)
+PASSED = (KEY, GROUP, TIME)
+"""Kinds that ``predict`` passes through and no model sees."""
 RESERVED = frozenset({"source", "offset", "label", "p_click"})
 """What ``predict`` calls its own columns."""
-KINDS = (LABEL, INTEGER, FLOAT, CATEGORICAL, KEY)
+
+LOG, LINEAR, SQUARED_LOG, QUANTILE = TRANSFORMS = ("log", "linear", "squared_log", "quantile")
+"""Transforms of a numeric column; :mod:`features.numeric` defines them."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +37,27 @@ class Column:
 
     Args:
         name: unique name.
-        kind: ``label`` (0 or 1), ``integer`` or ``float`` (numeric, may be missing), ``categorical`` (any UTF-8
-            text, may be missing) or ``key`` (passed through by ``predict``, never seen by a model).
+        kind: ``label`` (0 or 1), ``weight`` (finite, not negative), ``integer`` or ``float`` (numeric, may be
+            missing), ``categorical`` (any UTF-8 text, may be missing), ``key`` (passed through by ``predict``),
+            ``group`` (passed through; the request or user, whose rows are resampled together) or ``time`` (passed
+            through; an integer or ISO 8601 text).
+        transform: of a numeric column, one of :data:`TRANSFORMS`; empty for the default, ``log``.
     """
 
     name: str
     kind: str
+    transform: str = ""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a log in file order. An empty field is a missing value.
+    """The columns of a log. An empty field is a missing value.
 
     Args:
-        columns: the columns, in the order of the file.
-        delimiter: one ASCII character that separates fields; there is no quoting.
-        header: whether the first line of each file names the columns.
+        columns: the columns; of delimited lines all of them, in the order of the file.
+        delimiter: one ASCII character that separates fields of delimited lines; there is no quoting.
+        header: whether the first line of each file of delimited lines names the columns.
+        format: one of :data:`FORMATS`. Fields of JSON lines and parquet files that are no columns are not read.
 
     Raises:
         ConfigError: a rule above is broken.
@@ -50,20 +66,19 @@ class Schema:
     columns: tuple[Column, ...]
     delimiter: str = "\t"
     header: bool = False
+    format: str = TEXT
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names) or not all(names):
             raise ConfigError(f"Column names must be unique and not empty. Received: {names} (schema).")
         for column in self.columns:
-            if column.kind not in KINDS:
-                raise ConfigError(
-                    f"A column's kind must be one of {', '.join(KINDS)}. Received: {column.kind!r} "
-                    f"(schema, column {column.name!r})."
-                )
-        labels = [column.name for column in self.columns if column.kind == LABEL]
-        if len(labels) != 1:
-            raise ConfigError(f"A schema must have exactly one label column. Received: {labels} (schema).")
+            _check_column(column)
+        for kind, least in ((LABEL, 1), (WEIGHT, 0), (GROUP, 0), (TIME, 0)):
+            found = list(self._names(kind))
+            if not least <= len(found) <= 1:
+                rule = "exactly" if least else "at most"
+                raise ConfigError(f"A schema must have {rule} one {kind} column. Received: {found} (schema).")
         reserved = set(self.keys) & RESERVED
         if reserved:
             raise ConfigError(
@@ -80,6 +95,12 @@ class Schema:
                 "The delimiter must be one ASCII character other than a line end, NUL or a quote. "
                 f"Received: {self.delimiter!r} (schema)."
             )
+        if self.format not in FORMATS:
+            raise ConfigError(
+                f"A schema's 'format' must be one of {', '.join(FORMATS)}. Received: {self.format!r} (schema)."
+            )
+        if self.header and self.format != TEXT:
+            raise ConfigError(f"Only delimited lines may have a header. Received: format {self.format} (schema).")
 
     def _names(self, *kinds: str) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns if column.kind in kinds)
@@ -95,6 +116,26 @@ class Schema:
         return self._names(LABEL)[0]
 
     @cached_property
+    def weight(self) -> str | None:
+        """Name of the weight column, if there is one."""
+        return next(iter(self._names(WEIGHT)), None)
+
+    @cached_property
+    def group(self) -> str | None:
+        """Name of the group column, if there is one."""
+        return next(iter(self._names(GROUP)), None)
+
+    @cached_property
+    def time(self) -> str | None:
+        """Name of the time column, if there is one."""
+        return next(iter(self._names(TIME)), None)
+
+    @cached_property
+    def transforms(self) -> tuple[str, ...]:
+        """The transform of each numeric column."""
+        return tuple(column.transform or LOG for column in self.columns if column.kind in (INTEGER, FLOAT))
+
+    @cached_property
     def numeric(self) -> tuple[str, ...]:
         """Names of the numeric columns in file order."""
         return self._names(INTEGER, FLOAT)
@@ -106,20 +147,21 @@ class Schema:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Names of the pass-through columns in file order."""
-        return self._names(KEY)
+        """Names of the pass-through columns (key, group, time) in file order."""
+        return self._names(*PASSED)
 
     def without_label(self) -> tuple[Column, ...]:
-        """The columns of a log that has no label column, in file order."""
-        return tuple(column for column in self.columns if column.kind != LABEL)
+        """The columns of a log without labels, in file order: it has no weights either, which are those of labels."""
+        return tuple(column for column in self.columns if column.kind not in (LABEL, WEIGHT))
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain JSON values; :meth:`from_json` reads it back."""
-        return {
-            "delimiter": self.delimiter,
-            "header": self.header,
-            "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
-        }
+        columns = [{"name": column.name, "kind": column.kind} for column in self.columns]
+        for item, column in zip(columns, self.columns, strict=True):
+            if column.transform:
+                item["transform"] = column.transform
+        lines = {"delimiter": self.delimiter, "header": self.header} if self.format == TEXT else {}
+        return {"format": self.format, **lines, "columns": columns}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "schema") -> Schema:
@@ -128,20 +170,21 @@ class Schema:
         Raises:
             ConfigError: a field is missing, unknown or of the wrong type.
         """
-        unknown = set(value) - {"delimiter", "header", "columns"}
+        unknown = set(value) - {"format", "delimiter", "header", "columns"}
         if unknown or "columns" not in value:
             raise ConfigError(
-                "A schema must have 'columns' and may have 'delimiter' and 'header'. "
+                "A schema must have 'columns' and may have 'format', 'delimiter' and 'header'. "
                 f"Received: {sorted(value)} ({where})."
             )
-        delimiter, header = value.get("delimiter", "\t"), value.get("header", False)
-        if not isinstance(delimiter, str) or not isinstance(header, bool):
+        file_format, delimiter = value.get("format", TEXT), value.get("delimiter", "\t")
+        header = value.get("header", False)
+        if not isinstance(file_format, str) or not isinstance(delimiter, str) or not isinstance(header, bool):
             raise ConfigError(
-                "A schema's 'delimiter' must be a string and its 'header' true or false. "
-                f"Received: {delimiter!r}, {header!r} ({where})."
+                "A schema's 'format' and 'delimiter' must be strings and its 'header' true or false. "
+                f"Received: {file_format!r}, {delimiter!r}, {header!r} ({where})."
             )
         items = value["columns"] if isinstance(value["columns"], list) else [value["columns"]]
-        return cls(tuple(_column(item, where) for item in items), delimiter, header)
+        return cls(tuple(_column(item, where) for item in items), delimiter, header, file_format)
 
     @classmethod
     def load(cls, path: str) -> Schema:
@@ -157,11 +200,35 @@ class Schema:
 
 
 def _column(item: Any, where: str) -> Column:
-    valid = isinstance(item, dict) and set(item) == {"name", "kind"}
+    valid = isinstance(item, dict) and {"name", "kind"} <= set(item) <= {"name", "kind", "transform"}
     if not valid or not all(isinstance(text, str) for text in item.values()):
-        raise ConfigError(f"Each column must be an object with texts 'name' and 'kind'. Received: {item!r} ({where}).")
+        raise ConfigError(
+            "Each column must be an object with texts 'name' and 'kind', and 'transform' for a numeric one. "
+            f"Received: {item!r} ({where})."
+        )
     return Column(**item)
 
+
+def _check_column(column: Column) -> None:
+    if column.kind not in KINDS:
+        many = " A column of several values a row is not supported: give each value a column of its own."
+        raise ConfigError(
+            f"A column's kind must be one of {', '.join(KINDS)}. Received: {column.kind!r} "
+            f"(schema, column {column.name!r}).{many if column.kind in _MULTIPLE else ''}"
+        )
+    if column.transform and column.kind not in (INTEGER, FLOAT):
+        raise ConfigError(
+            f"Only a numeric column may have a transform. Received: {column.transform!r} for a {column.kind} column "
+            f"(schema, column {column.name!r})."
+        )
+    if column.transform and column.transform not in TRANSFORMS:
+        raise ConfigError(
+            f"A column's transform must be one of {', '.join(TRANSFORMS)}. Received: {column.transform!r} "
+            f"(schema, column {column.name!r})."
+        )
+
+
+_MULTIPLE = frozenset({"list", "array", "sequence", "multi", "multivalued", "multi_valued", "bag", "set"})
 
 CRITEO = Schema(
     (

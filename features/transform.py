@@ -5,19 +5,30 @@ Preprocessing and ``predict`` both come through here; the serving module does th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from features.blocks import Block
+from features.blocks import BLOCK_ROWS, Block
 from features.hashing import folds, row_order
-from features.numeric import NumericColumn, standardise
-from features.parsing import ParsedRows
-from features.vocabulary import ValueIndex
+from features.numeric import NumericColumn
+from features.row_table import RowTable
+from features.rows import ParsedRows
+from features.siphash import hash_buckets
+from features.values import ValueIndex
+from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
+
+# Few calls on much data: threads hold each other up when calls are short.
+TILE_ROWS = 8 * BLOCK_ROWS
+
+Columns = Sequence[pa.DictionaryArray]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -27,46 +38,88 @@ class Transform:
     Args:
         numeric: statistics of each numeric column, in the schema's order.
         vocabularies: values with the ids 2, 3, ... of each categorical column, in the schema's order.
+        buckets: hash buckets of each categorical column for other values.
     """
 
     numeric: tuple[NumericColumn, ...]
     vocabularies: tuple[pa.BinaryArray, ...]
+    buckets: int = 0
 
     def dense(self, parts: Sequence[ParsedRows]) -> npt.NDArray[np.float32]:
         """Standardised numerics of all rows: float32 [n, numeric columns], NaN = missing."""
-        values = [part.numeric for part in parts]
-        return standardise(np.concatenate(values or [np.empty((0, len(self.numeric)), np.float32)]), self.numeric)
+        empty = np.empty((0, len(self.numeric)), np.float32)
+        return np.concatenate([empty, *(_gather(self._numbers(part.numeric), part.numeric) for part in parts)])
 
     def ids(self, parts: Sequence[ParsedRows]) -> npt.NDArray[np.int32]:
         """Vocabulary ids of all rows: int32 [n, categorical columns]."""
-        rows = sum(len(part.offsets) for part in parts)
-        ids = np.empty((rows, len(self.vocabularies)), np.int32)
-        for column, index in enumerate(self._indices):
-            ids[:, column] = _column_ids([part.categorical[column] for part in parts], index)
-        return ids
+        empty = np.empty((0, len(self.vocabularies)), np.int32)
+        return np.concatenate([empty, *(_gather(self._ids(part.categorical), part.categorical) for part in parts)])
+
+    def blocks(
+        self, table: RowTable, rows: npt.NDArray[np.int64], source: str, seed: int, size: int = TILE_ROWS
+    ) -> Iterator[Block]:
+        """Some rows of a range, in the order of the seed; no more of them than a block's are held in this form.
+
+        Args:
+            table: rows of the range.
+            rows: int64 [n], numbers of the chosen rows.
+            source: path of the file.
+            seed: of the folds and of the order.
+            size: most rows of a block.
+        """
+        numbers, ids = self._numbers(table.numeric), self._ids(table.categorical)
+        order = rows[row_order(table.offsets[rows], source, seed)]
+        for start in range(0, len(order), size):
+            tile = order[start : start + size]
+            offsets = table.offsets[tile]
+            yield Block(
+                table.labels[tile],
+                _gather(numbers, table.numeric, tile),
+                _gather(ids, table.categorical, tile),
+                folds(offsets, source, seed),
+                offsets,
+                None if table.weights is None else table.weights[tile],
+                None if table.groups is None else table.groups[tile],
+            )
 
     @cached_property
     def _indices(self) -> list[ValueIndex]:
         return [ValueIndex(vocabulary) for vocabulary in self.vocabularies]
 
-    def block(self, parts: Sequence[ParsedRows], source: str, seed: int) -> Block:
-        """All labelled rows of a shard in the order of the seed."""
-        offsets = np.concatenate([part.offsets for part in parts] or [np.empty(0, np.int64)])
-        labels = [part.labels for part in parts if part.labels is not None]
-        block = Block(
-            np.concatenate(labels or [np.empty(0, np.uint8)]),
-            self.dense(parts),
-            self.ids(parts),
-            folds(offsets, source, seed),
-            offsets,
-        )
-        return block.take(row_order(offsets, source, seed))
+    def _numbers(self, columns: Columns) -> list[npt.NDArray[np.float32]]:
+        """The standardised values of the dictionary of each numeric column."""
+        pairs = zip(self.numeric, columns, strict=True)
+        return [numeric.standardised(column.dictionary.to_numpy()) for numeric, column in pairs]
+
+    def _ids(self, columns: Columns) -> list[npt.NDArray[np.int32]]:
+        """The vocabulary ids of the dictionary of each categorical column."""
+        return [self._find(index, column.dictionary) for index, column in enumerate(columns)]
+
+    def _find(self, column: int, values: pa.BinaryArray) -> npt.NDArray[np.int32]:
+        ids = self._indices[column].find(values) + np.int32(FIRST_VALUE)
+        absent = np.flatnonzero(ids < FIRST_VALUE)
+        others = values.take(pa.array(absent))
+        if self.buckets:
+            hashed = hash_buckets(others, self.buckets)
+            ids[absent] = FIRST_VALUE + len(self.vocabularies[column]) + hashed
+        else:
+            ids[absent] = UNSEEN
+        ids[absent[np.flatnonzero(_empty(others))]] = MISSING
+        return ids
 
 
-def _column_ids(chunks: list[pa.DictionaryArray], index: ValueIndex) -> npt.NDArray[np.int32]:
-    """Looks up only the distinct values of the rows."""
-    if not chunks:
-        return np.empty(0, np.int32)
-    unified = pa.chunked_array(chunks).unify_dictionaries()
-    ids = index.find(unified.chunk(unified.num_chunks - 1).dictionary)
-    return np.concatenate([ids[chunk.indices.to_numpy()] for chunk in unified.chunks])
+def _empty(values: pa.BinaryArray) -> npt.NDArray[np.bool_]:
+    empty: npt.NDArray[np.bool_] = pc.binary_length(values).to_numpy() == 0
+    return empty
+
+
+def _gather(
+    values: Sequence[npt.NDArray[T]], columns: Columns, rows: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[T]:
+    """Values of rows side by side, [n, columns], from those of each column's dictionary."""
+    codes = [column.indices.to_numpy() for column in columns]
+    size = len(codes[0]) if rows is None else len(rows)
+    gathered = np.empty((size, len(values)), values[0].dtype)
+    for position, (chosen, code) in enumerate(zip(values, codes, strict=True)):
+        gathered[:, position] = chosen[code if rows is None else code[rows]]
+    return gathered

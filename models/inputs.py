@@ -9,6 +9,7 @@ ids        int32    [batch, categorical columns], vocabulary ids
 dense      float32  [batch, numeric columns], standardised, NaN = missing
 fold       int32    [batch], the row's fold; 10 where no fold is to be left out
 label      float32  [batch]
+weight     float32  [batch]; only of a log with weights
 targets    float32  [batch, K], the teacher's logits; only if asked for
 =========  =======  ==========================================================
 """
@@ -38,6 +39,7 @@ class ShardFiles:
         teacher: fingerprint that the targets must carry.
         columns: numbers of numeric and of categorical columns.
         outputs: K, the number of the teacher's logits; 0 without targets.
+        weighted: whether the examples have weights.
     """
 
     examples: Sequence[str]
@@ -45,6 +47,7 @@ class ShardFiles:
     targets: Sequence[str] = ()
     teacher: str = ""
     outputs: int = 0
+    weighted: bool = False
 
 
 def training_batches(files: ShardFiles, batch_size: int, seed: int, without: Sequence[int] = ()) -> tf.data.Dataset:
@@ -120,12 +123,13 @@ def _blocks(files: ShardFiles, shuffle_seed: tf.Tensor | None = None, without: S
 
 def _decode_examples(record: tf.Tensor, files: ShardFiles) -> Batch:
     feature = tf.io.FixedLenFeature([], tf.string)
-    names = ("label", "dense", "ids", "fold", "offset")
+    names = ("label", "dense", "ids", "fold", "offset", *(("weight",) if files.weighted else ()))
     raw = tf.io.parse_single_example(record, dict.fromkeys(names, feature))
     numeric, categorical = files.columns
     offsets = tf.io.decode_raw(raw["offset"], tf.int64)
     rows = tf.size(offsets)
-    return {
+    weights = {"weight": tf.io.decode_raw(raw["weight"], tf.float32)} if files.weighted else {}
+    return weights | {
         "ids": tf.reshape(tf.io.decode_raw(raw["ids"], tf.int32), [rows, categorical]),
         "dense": tf.reshape(tf.io.decode_raw(raw["dense"], tf.float32), [rows, numeric]),
         "fold": tf.cast(tf.io.decode_raw(raw["fold"], tf.uint8), tf.int32),

@@ -1,4 +1,4 @@
-"""Losses of the teacher and the student, one value a row."""
+"""Losses of the teacher and the student, one value a row, and their weighted mean."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ def class_cross_entropy(labels: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
       ValueError: If ``z`` is not a matrix with an even number of columns, or ``labels`` is not ``[batch]``.
     """
     return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), click_logit(z))
+
+
+def mean_loss(losses: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Computes the mean loss of a batch, ``sum_i w_i l_i / sum_i w_i``.
+
+    The gradient by the loss of row i is ``w_i / sum w``: a row of weight 2 counts as two rows, one of weight 0
+    not at all.
+
+    Args:
+      losses: Losses ``[batch]``, finite.
+      weights: Weights ``[batch]``, not negative; None for 1 each, which is `tf.reduce_mean` bit for bit.
+
+    Returns:
+      The mean, a scalar; 0 without gradient if all weights are 0.
+    """
+    if weights is None:
+        return tf.reduce_mean(losses)
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), tf.reduce_sum(weights))
 
 
 def auxiliary_loss(z: tf.Tensor, temperature: float, eps: float = 1e-9) -> tf.Tensor:

@@ -47,9 +47,9 @@ class ClickMetrics:
 
     Attributes:
         sums: float64 [6, groups]: rows, weight, clicks, predicted clicks, logloss in nats and squared error.
-        fine: float64 [4, 2**18]: rows, weight, clicks and predicted clicks by logit, over [-20, 20]; the
-            outer bins hold what lies beyond. Two rows of a bin (1.5e-4 wide) count as tied: for logits of
-            deviation 1 the AUC differs from the exact one by about 0.006 / rows.
+        fine: float64 [5, 2**18]: rows, weight, clicks, predicted clicks and squared weight by logit, over
+            [-20, 20]; the outer bins hold what lies beyond. Two rows of a bin (1.5e-4 wide) count as tied: for
+            logits of deviation 1 the AUC differs from the exact one by about 0.006 / rows.
         coarse: float64 [3, groups, 1024]: weight, clicks and predicted clicks by logit, for the bootstrap.
     """
 
@@ -62,12 +62,17 @@ class ClickMetrics:
         """Returns an accumulator without rows, for rows that are assigned to `groups` groups."""
         if groups < 1:
             raise ValueError(f"`groups` must be positive. Received: {groups}")
-        return cls(np.zeros((6, groups)), np.zeros((4, _FINE)), np.zeros((3, groups, _COARSE)))
+        return cls(np.zeros((6, groups)), np.zeros((5, _FINE)), np.zeros((3, groups, _COARSE)))
 
     @property
     def groups(self) -> int:
         """The number of groups that the bootstrap resamples."""
         return self.sums.shape[1]
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights of all rows."""
+        return float(self.sums[_WEIGHT].sum())
 
     def update(
         self, labels: np.ndarray, logits: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
@@ -91,8 +96,8 @@ class ClickMetrics:
         coarse = group * _COARSE + fine // (_FINE // _COARSE)
         for index, column in enumerate(columns):
             self.sums[index] += np.bincount(group, column, self.groups)
-        for index in range(4):
-            np.add.at(self.fine[index], fine, columns[index])
+        for index, column in enumerate([*columns[:4], weight**2]):
+            np.add.at(self.fine[index], fine, column)
         for index in range(3):
             np.add.at(self.coarse[index].reshape(-1), coarse, columns[index + 1])
         return self
@@ -155,12 +160,13 @@ class ClickMetrics:
         """Returns a row for each of at most `bins` bins of equal weight, by rising predicted probability.
 
         Columns: mean_predicted, click_rate, rows, low, high; low and high are the 95 % Wilson interval of the
-        click rate. Rows with equal logits share a bin.
+        click rate. Rows with equal logits share a bin. With weights the interval is that of the effective number
+        of rows, (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965).
         """
         table = np.stack([np.bincount(equal_mass_bins(self.fine[_WEIGHT], bins), row, bins) for row in self.fine])
-        rows, weight, clicks, predicted = table[:, table[_WEIGHT] > 0]
+        rows, weight, clicks, predicted, squares = table[:, table[_WEIGHT] > 0]
         rate = np.clip(clicks / weight, 0.0, 1.0)
-        low, high = wilson_interval(rate, rows)
+        low, high = wilson_interval(rate, weight**2 / squares)
         columns = {"mean_predicted": predicted / weight, "click_rate": rate, "rows": rows.astype(np.int64)}
         return pd.DataFrame(columns | {"low": low, "high": high})
 

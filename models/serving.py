@@ -4,82 +4,47 @@ It loads with TensorFlow alone. Signatures, all for batches of any size:
 
 ===============  =====================================================================================
 serving_default  each numeric column float32 [batch], NaN = missing; each categorical one string, '' = missing
-strings          all columns string [batch], '' = missing, for JSON
+strings          the same columns, all string [batch], '' = missing, for JSON
 tsv              ``lines`` string [batch], raw log lines as ``preprocess`` takes them
-tsv_unlabelled   the same without the label column
+tsv_unlabelled   the same without the columns label and weight
 examples         ``examples`` string [batch], serialized tf.train.Example of raw fields (numerics as floats)
 features         ``ids`` int32 and ``dense`` float32, as :class:`features.transform.Transform` makes them
 ===============  =====================================================================================
 
-Columns keep their names as inputs where TensorFlow allows it; else other characters than letters, digits and _ become _
-(``examples`` has all names as they are).
+Only the student of a log of delimited lines has both ``tsv``. Columns keep their names as inputs where TensorFlow
+allows it; else other characters than letters, digits and _ become _ (``examples`` has all names as they are).
 
-Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated; both ``tsv`` also ``reason``, '' for a good line. A
-line that preprocessing would reject has NaN and the reason of :mod:`features.strict`.
+Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated, and right for all rows of a log that has lost a share
+of those without click; both ``tsv`` also ``reason``, '' for a good line. A line that preprocessing would reject has NaN
+and the reason of :mod:`features.strict`.
 """
 
 from __future__ import annotations
 
-import json
 import keyword
+import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from features.numeric import NumericColumn
-from features.schema import FLOAT, Column, Schema
-from features.strict import (
-    BAD_FLOAT,
-    BAD_INTEGER,
-    BAD_LABEL,
-    CARRIAGE_RETURN,
-    EMPTY_LINE,
-    FIELD_COUNT,
-    FLOAT_PATTERN,
-    INTEGER_PATTERN,
-    INVALID_UTF8,
-    LABEL_PATTERN,
-    MAX_LINE_BYTES,
-    NUL_BYTE,
-    TOO_LONG,
-)
-from features.transform import Transform
-from features.vocabulary import FIRST_VALUE
+from features.schema import TEXT
+from features.siphash import KEY
+from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
 from models.calibration import Calibration
 from models.heads import click_logit
+from models.numeric import NumericTransform
+from models.serving_features import ServingFeatures, vocabulary_lines
+from models.serving_lines import LineParser, is_number, to_number
 from models.student import StudentTrunk
-from models.tables import FIRST_ROW, MISSING_ROW, RowLookup, TableLayout
+from models.tables import RowLookup
 
 Outputs = dict[str, tf.Tensor]
-
-
-@dataclass(frozen=True)
-class ServingFeatures:
-    """Everything between raw fields and the student's trunk.
-
-    Args:
-        schema: of the log.
-        numeric: statistics of each numeric column.
-        values: the values with embedding rows of their own, of each categorical column: binary arrays.
-    """
-
-    schema: Schema
-    numeric: tuple[NumericColumn, ...]
-    values: tuple[pa.BinaryArray, ...]
-
-    def transform(self) -> Transform:
-        """The same features from parsed rows."""
-        return Transform(self.numeric, self.values)
-
-    def layout(self) -> TableLayout:
-        """The embedding table that belongs to the features."""
-        return TableLayout.of([len(values) for values in self.values], self.numeric)
+Signature = tuple[Callable[..., Outputs], dict[str, Any]]
 
 
 class ServingModule(tf.Module):
@@ -88,7 +53,7 @@ class ServingModule(tf.Module):
     Args:
         trunk: of the student.
         features: what it was trained on.
-        calibration: of its click logit.
+        calibration: of its click logit, on rows like those it was trained on.
         statistics: log-odds and log-count of each embedding row of a categorical column, float32 [rows, 2], for a
             student that takes them.
     """
@@ -102,18 +67,20 @@ class ServingModule(tf.Module):
     ) -> None:
         super().__init__(name="serving")
         self._trunk = trunk
-        self._schema = features.schema
+        self._features, self._schema = features, features.schema
+        self._numeric = NumericTransform(features.numeric)
         self._lookup = RowLookup(features.layout())
-        self._values = features.values
-        self._mean = tf.constant([column.mean for column in features.numeric], tf.float64)
-        self._std = tf.constant([column.std for column in features.numeric], tf.float64)
-        self._calibration = tf.Variable([calibration.scale, calibration.shift], trainable=False, dtype=tf.float32)
+        self._parse = LineParser(self._schema)
+        # With the share r of the rows without click, the odds of a click are those of the whole log over r.
+        shift = calibration.shift + math.log(features.negative_rate)
+        self._calibration = tf.Variable([calibration.scale, shift], trainable=False, dtype=tf.float32)
         self._statistics = None if statistics is None else tf.Variable(statistics, trainable=False)
         self._inputs = input_names((*self._schema.numeric, *self._schema.categorical))
         self._kinds = {column.name: column.kind for column in self._schema.columns}
         sizes = [len(values) for values in features.values]
         # The table of keys numbers the values of all columns in one row; ids start anew in each column.
         self._first_line = tf.constant(np.concatenate([[0], np.cumsum(sizes)[:-1]]), tf.int64)
+        self._first_bucket = tf.constant(np.array(sizes) + FIRST_VALUE, tf.int64)
         self._prefixes = tf.constant([f"{index}\t" for index in range(len(sizes))])
 
     def save(self, path: str) -> None:
@@ -121,9 +88,8 @@ class ServingModule(tf.Module):
         with tempfile.TemporaryDirectory() as folder:
             vocabulary = os.path.join(folder, "vocabulary.txt")
             with open(vocabulary, "wb") as file:
-                for index, values in enumerate(self._values):
-                    file.writelines(b"%d\t%s\n" % (index, value.as_py()) for value in values)
-                if not any(map(len, self._values)):
+                file.writelines(vocabulary_lines(self._features))
+                if not file.tell():
                     # TensorFlow refuses an empty file. A line without a tab is no key.
                     file.write(b"-\n")
             initializer = tf.lookup.TextFileInitializer(
@@ -134,24 +100,30 @@ class ServingModule(tf.Module):
                 tf.lookup.TextFileIndex.LINE_NUMBER,
             )
             self._keys = tf.lookup.StaticHashTable(initializer, -1)
-            tf.saved_model.save(self, path, signatures=self._signatures())
+            signatures = {
+                name: tf.function(call).get_concrete_function(**inputs)
+                for name, (call, inputs) in self._signatures().items()
+            }
+            tf.saved_model.save(self, path, signatures=signatures)
 
-    def _signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    def _signatures(self) -> dict[str, Signature]:
         schema = self._schema
         text = {name: tf.TensorSpec([None], tf.string, name) for name in self._inputs.values()}
         numbers = [self._inputs[name] for name in schema.numeric]
         fields = {**text, **{name: tf.TensorSpec([None], tf.float32, name) for name in numbers}}
         ids = tf.TensorSpec([None, len(schema.categorical)], tf.int32, "ids")
         dense = tf.TensorSpec([None, len(schema.numeric)], tf.float32, "dense")
-        lines = tf.TensorSpec([None], tf.string, "lines")
-        examples = tf.TensorSpec([None], tf.string, "examples")
+        lines = {"lines": tf.TensorSpec([None], tf.string, "lines")}
+        delimited: dict[str, Signature] = {
+            "tsv": (self._from_lines, lines),
+            "tsv_unlabelled": (self._from_unlabelled_lines, lines),
+        }
         return {
-            "serving_default": tf.function(self._from_fields).get_concrete_function(**fields),
-            "strings": tf.function(self._from_strings).get_concrete_function(**text),
-            "tsv": tf.function(self._from_lines).get_concrete_function(lines=lines),
-            "tsv_unlabelled": tf.function(self._from_unlabelled_lines).get_concrete_function(lines=lines),
-            "examples": tf.function(self._from_examples).get_concrete_function(examples=examples),
-            "features": tf.function(self._from_features).get_concrete_function(ids=ids, dense=dense),
+            "serving_default": (self._from_fields, fields),
+            "strings": (self._from_strings, text),
+            **(delimited if schema.format == TEXT else {}),
+            "examples": (self._from_examples, {"examples": tf.TensorSpec([None], tf.string, "examples")}),
+            "features": (self._from_features, {"ids": ids, "dense": dense}),
         }
 
     def _from_features(self, ids: tf.Tensor, dense: tf.Tensor) -> Outputs:
@@ -171,38 +143,33 @@ class ServingModule(tf.Module):
         """Scores columns by name: numeric ones float32 [batch], categorical ones string [batch]."""
         raw = tf.stack([columns[name] for name in self._schema.numeric], axis=1)
         values = tf.stack([columns[name] for name in self._schema.categorical], axis=1)
-        return self._from_raw(raw, values)
+        return self._from_features(self._ids(values), self._numeric(raw))
 
-    def _from_raw(self, raw: tf.Tensor, values: tf.Tensor) -> Outputs:
-        """Scores float32 [batch, numeric columns] and string [batch, categorical columns]."""
-        wide = tf.cast(raw, tf.float64)
-        logs = tf.sign(wide) * tf.math.log1p(tf.abs(wide))
-        dense = tf.cast((logs - self._mean) / self._std, tf.float32)
+    def _ids(self, values: tf.Tensor) -> tf.Tensor:
+        """Vocabulary ids of values: string [batch, categorical columns] to int32."""
         prefixes = tf.broadcast_to(self._prefixes, tf.shape(values))
         line = self._keys.lookup(tf.strings.join([prefixes, values]))
-        known = tf.cast(line - self._first_line, tf.int32) + FIRST_VALUE
-        ids = tf.where(line < 0, FIRST_VALUE - 1, known)
-        return self._from_features(tf.where(values == "", 0, ids), dense)
+        ids = tf.where(line < 0, self._unknown(values), line - self._first_line + FIRST_VALUE)
+        return tf.cast(tf.where(values == "", tf.constant(MISSING, tf.int64), ids), tf.int32)
+
+    def _unknown(self, values: tf.Tensor) -> tf.Tensor:
+        """Ids of values outside the vocabulary, int64."""
+        if not self._features.buckets:
+            return tf.constant(UNSEEN, tf.int64)
+        return self._first_bucket + tf.strings.to_hash_bucket_strong(values, self._features.buckets, list(KEY))
 
     def _from_strings(self, **inputs: tf.Tensor) -> Outputs:
         columns = {name: inputs[key] for name, key in self._inputs.items()}
         numeric = {name: columns[name] for name in self._schema.numeric}
         bad = [
             tf.debugging.Assert(
-                tf.reduce_all(self._is_number(name, value)),
+                tf.reduce_all(is_number(value, self._kinds[name])),
                 [f"{name} must be a number of kind {self._kinds[name]} or ''. Received:", value],
             )
             for name, value in numeric.items()
         ]
         with tf.control_dependencies(bad):
-            return self._from_columns({**columns, **{name: _to_number(v) for name, v in numeric.items()}})
-
-    def _is_number(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        pattern = FLOAT_PATTERN if self._kinds[name] == FLOAT else INTEGER_PATTERN
-        matches = tf.strings.regex_full_match(value, pattern)
-        if self._kinds[name] == FLOAT:
-            matches &= tf.math.is_finite(_to_number(tf.where(matches, value, "")))
-        return matches | (value == "")
+            return self._from_columns({**columns, **{name: to_number(v) for name, v in numeric.items()}})
 
     def _from_examples(self, examples: tf.Tensor) -> Outputs:
         absent = {
@@ -212,35 +179,18 @@ class ServingModule(tf.Module):
         return self._from_columns(tf.io.parse_example(examples, absent))
 
     def _from_lines(self, lines: tf.Tensor) -> Outputs:
-        return self._from_text(lines, self._schema.columns)
+        return self._from_text(lines, True)
 
     def _from_unlabelled_lines(self, lines: tf.Tensor) -> Outputs:
-        return self._from_text(lines, self._schema.without_label())
+        return self._from_text(lines, False)
 
-    def _from_text(self, lines: tf.Tensor, expected: Sequence[Column]) -> Outputs:
-        lines = tf.strings.regex_replace(lines, r"\r?\n?\z", "", replace_global=False)
-        good_bytes, reason = _check_bytes(lines)
-        fields = tf.strings.split(tf.where(good_bytes, lines, ""), self._schema.delimiter)
-        reason = tf.where((reason == "") & (fields.row_lengths() != len(expected)), FIELD_COUNT, reason)
-        table = tf.unstack(fields.to_tensor("", shape=[None, len(expected)]), axis=1)
-        columns = {column.name: values for column, values in zip(expected, table, strict=True)}
-        reason = self._check_values(columns, reason)
+    def _from_text(self, lines: tf.Tensor, labelled: bool) -> Outputs:
+        columns, reason = self._parse(lines, labelled)
         good = reason == ""
-        # A bad line is scored as if all were missing, then masked.
-        raw = tf.stack([_to_number(tf.where(good, columns[name], "")) for name in self._schema.numeric], axis=1)
-        values = tf.stack([columns[name] for name in self._schema.categorical], axis=1)
-        outputs = self._from_raw(raw, values)
+        # A bad line is scored as if all numbers were missing, then masked.
+        numbers = {name: to_number(tf.where(good, columns[name], "")) for name in self._schema.numeric}
+        outputs = self._from_columns({**columns, **numbers})
         return {name: tf.where(good, value, np.nan) for name, value in outputs.items()} | {"reason": reason}
-
-    def _check_values(self, columns: dict[str, tf.Tensor], reason: tf.Tensor) -> tf.Tensor:
-        if self._schema.label in columns:
-            label = tf.strings.regex_full_match(columns[self._schema.label], LABEL_PATTERN)
-            reason = tf.where((reason == "") & ~label, BAD_LABEL, reason)
-        for kind, code in ((False, BAD_INTEGER), (True, BAD_FLOAT)):
-            names = [name for name in self._schema.numeric if (self._kinds[name] == FLOAT) == kind]
-            for name in names:
-                reason = tf.where((reason == "") & ~self._is_number(name, columns[name]), code, reason)
-        return reason
 
 
 def input_names(columns: Sequence[str]) -> dict[str, str]:
@@ -260,75 +210,3 @@ def input_names(columns: Sequence[str]) -> dict[str, str]:
         taken.add(text.lower())
         found[name] = text
     return found
-
-
-def _to_number(text: tf.Tensor) -> tf.Tensor:
-    """float32 of decimal text, rounded once from float64; '' and what is no number give NaN."""
-    number = tf.strings.regex_full_match(text, FLOAT_PATTERN)
-    return tf.cast(tf.strings.to_number(tf.where(number, text, "nan"), tf.float64), tf.float32)
-
-
-def _check_bytes(lines: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether the bytes of lines are good, and the reason why not, in the order of the strict parser."""
-    valid = tf.strings.unicode_transcode(lines, "UTF-8", "UTF-8", errors="replace") == lines
-    reason = tf.where(valid, "", INVALID_UTF8)
-    # \C is any byte: a character class would not match the bytes of a line that is not UTF-8.
-    reason = tf.where(tf.strings.regex_full_match(lines, r"\C*\r\C*"), CARRIAGE_RETURN, reason)
-    reason = tf.where(tf.strings.regex_full_match(lines, r"\C*\x00\C*"), NUL_BYTE, reason)
-    reason = tf.where(tf.strings.length(lines) > MAX_LINE_BYTES, TOO_LONG, reason)
-    reason = tf.where(lines == "", EMPTY_LINE, reason)
-    return reason == "", reason
-
-
-def serving_statistics(layout: TableLayout, odds: np.ndarray, count: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Click statistics of the embedding rows of the categorical columns, from those of all vocabulary ids.
-
-    Args:
-        layout: of the embedding table.
-        odds: float32 [all ids], log-odds with no fold left out.
-        count: float32 [all ids], log-count.
-        starts: where each column's vocabulary id 0 lies.
-
-    Returns:
-        float32 [rows, 2].
-    """
-    # Rows and ids agree up to the last kept value: missing, unseen (other), values.
-    assert FIRST_ROW == FIRST_VALUE and MISSING_ROW == 0
-    wanted = np.concatenate(
-        [np.arange(start, start + kept + FIRST_ROW) for start, kept in zip(starts, layout.kept, strict=True)]
-    )
-    return np.stack([odds[wanted], count[wanted]], axis=1)
-
-
-FEATURES_FILE = "assets.extra/features.json"
-VOCABULARY_FILE = "assets/vocabulary.txt"
-
-
-def features_json(features: ServingFeatures) -> bytes:
-    """What ``predict`` needs beside the vocabulary, as bytes of :data:`FEATURES_FILE`."""
-    value = {
-        "schema": features.schema.to_json(),
-        "numeric": [column.to_json() for column in features.numeric],
-    }
-    return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def read_features(features: bytes, vocabulary: bytes) -> ServingFeatures:
-    """Reads the features of an exported model.
-
-    Args:
-        features: content of :data:`FEATURES_FILE`.
-        vocabulary: content of :data:`VOCABULARY_FILE`.
-    """
-    value = json.loads(features)
-    schema = Schema.from_json(value["schema"], FEATURES_FILE)
-    values: list[list[bytes]] = [[] for _ in schema.categorical]
-    for line in vocabulary.split(b"\n"):
-        index, tab, text = line.partition(b"\t")
-        if tab:
-            values[int(index)].append(text)
-    return ServingFeatures(
-        schema,
-        tuple(NumericColumn.from_json(column) for column in value["numeric"]),
-        tuple(pa.array(column, pa.binary()) for column in values),
-    )

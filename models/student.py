@@ -12,7 +12,7 @@ from models.backend import keras, tf, tfrs
 from models.heads import SubclassHead
 from models.inputs import Batch
 from models.layers import EmbeddingTable, HiddenLayers, TableDropout, dense_inputs, linear_part, seed_for
-from models.losses import student_loss
+from models.losses import mean_loss, student_loss
 from models.methods import Method
 from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLayout
 
@@ -102,7 +102,7 @@ class Student(tfrs.Model):
         return self.trunk(rows, dense, statistics, training=training)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """Mean loss of a batch, without the penalty on the embeddings."""
+        """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
         settings = self._settings
         losses = student_loss(
             batch["label"],
@@ -115,7 +115,7 @@ class Student(tfrs.Model):
             # The joint form does not split into parts.
             within_weight=settings.within_weight if settings.temper == "within" else 1.0,
         )
-        return tf.reduce_mean(losses)
+        return mean_loss(losses, batch.get("weight"))
 
 
 def tie_untrained(
@@ -123,9 +123,9 @@ def tie_untrained(
 ) -> None:
     """Gives the embedding rows that no training row has looked up a meaning, before export.
 
-    A missing value that no training row has, and a value whose rows all lie in one fold (they are shown it as one
-    without a row of its own), become like a value without a row of its own; where no training row has such a value
-    either, that is the mean of the column's values.
+    A missing value that no training row has, a hash bucket that none has, and a value or bucket whose rows all lie in
+    one fold (they are shown it as one without a row of its own), become like a value without a row of its own; where
+    no training row has such a value either, that is the mean of the column's values and buckets.
 
     Args:
         trunk: is changed in place.
@@ -135,13 +135,13 @@ def tie_untrained(
     """
     table = trunk.embeddings.table.numpy()
     categorical = len(layout.kept)
-    for kept, start, first in zip(layout.kept, layout.starts, counts.starts, strict=False):
-        count = counts.counts[first : first + kept + FIRST_ROW]
+    for column, (start, first) in enumerate(zip(layout.starts[:categorical], counts.starts, strict=True)):
+        count = counts.counts[first + layout.ids(column)]
         total = count.sum(axis=1)
         # A value whose rows all lie in one fold is shown to them as one without a row of its own.
         hidden = (count * (count == total[:, np.newaxis])).sum(axis=1)
-        if counts.rows.sum() - total.sum() + hidden[FIRST_ROW:].sum() == 0 and kept:
-            values = table[start + FIRST_ROW : start + FIRST_ROW + kept]
+        if counts.rows.sum() - total.sum() + hidden[FIRST_ROW:].sum() == 0 and total[FIRST_ROW:].any():
+            values = table[start + FIRST_ROW : start + len(total)]
             table[start + OTHER_ROW] = np.average(values, axis=0, weights=total[FIRST_ROW:])
         if total[MISSING_ROW] == 0:
             table[start + MISSING_ROW] = table[start + OTHER_ROW]

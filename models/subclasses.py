@@ -21,13 +21,13 @@ class SubclassHealth:
     """Sums from which the health of S subclasses per class is computed.
 
     Attributes:
-        rows: Number of rows.
-        shares: float64 [2, S]: sum over rows of the probability of each subclass within its class.
-        entropy: float64 [2]: sum over rows of the entropy of these probabilities, in nats.
+        weight: Sum of the weights of the rows.
+        shares: float64 [2, S]: weighted sum over rows of the probability of each subclass within its class.
+        entropy: float64 [2]: weighted sum over rows of the entropy of these probabilities, in nats.
         table: int64 [2, S, kinds]: rows by label, most probable subclass of the label's class, and kind.
     """
 
-    rows: int
+    weight: float
     shares: np.ndarray
     entropy: np.ndarray
     table: np.ndarray
@@ -38,10 +38,14 @@ class SubclassHealth:
         if subclasses < 1 or kinds < 0:
             raise ValueError(f"`subclasses` should be positive. Received: {subclasses} (kinds {kinds})")
         table = np.zeros((2, subclasses, kinds), np.int64)
-        return cls(0, np.zeros((2, subclasses)), np.zeros(2), table)
+        return cls(0.0, np.zeros((2, subclasses)), np.zeros(2), table)
 
     def update(
-        self, logits: np.ndarray, labels: np.ndarray | None = None, kinds: np.ndarray | None = None
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray | None = None,
+        kinds: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> SubclassHealth:
         """Adds a batch of rows in place and returns the accumulator itself.
 
@@ -49,6 +53,7 @@ class SubclassHealth:
             logits: [n, 2S], class-major: z[c * S + j]; not tempered.
             labels: [n], 0 or 1; needed with `kinds` only.
             kinds: integers [n] in [0, kinds): the hidden kind of each row.
+            weights: [n], not negative; 1 for every row when absent. The agreement with kinds counts rows.
         """
         z = np.asarray(logits, np.float64)
         if z.ndim != 2 or z.shape[1] != self.shares.size:
@@ -57,9 +62,11 @@ class SubclassHealth:
         shifted = z - z.max(axis=2, keepdims=True)
         log_q = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
         q = np.exp(log_q)
-        self.rows += len(z)
-        self.shares += q.sum(axis=0)
-        self.entropy -= (q * log_q).sum(axis=(0, 2))
+        w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
+        weighted = w[:, np.newaxis, np.newaxis] * q
+        self.weight += float(w.sum())
+        self.shares += weighted.sum(axis=0)
+        self.entropy -= (weighted * log_q).sum(axis=(0, 2))
         if kinds is not None:
             if labels is None:
                 raise ValueError("`labels` should be given with `kinds`. Received: None")
@@ -75,7 +82,7 @@ class SubclassHealth:
                 f"Received: {self.table.shape[1:]} and {other.table.shape[1:]}"
             )
         return SubclassHealth(
-            self.rows + other.rows,
+            self.weight + other.weight,
             self.shares + other.shares,
             self.entropy + other.entropy,
             self.table + other.table,
@@ -84,15 +91,16 @@ class SubclassHealth:
     def health(self) -> pd.DataFrame:
         """Returns a row for each class; columns class, usage, entropy_nats, information_bits.
 
-        With q_i[c, :] the probabilities of row i within class c, over all rows, whatever their label:
+        With q_i[c, :] the probabilities of row i within class c, over all rows, whatever their label, and weighted
+        means:
 
         - usage: exp(H(mean_i q_i[c, :])) / S, from 1 / S (one subclass takes all) to 1 (all used equally).
         - entropy_nats: mean_i H(q_i[c, :]), 0 when each row has one sure subclass, at most log S.
         - information_bits: I(subclass; row | class) = H(mean_i q_i) - mean_i H(q_i), at most log2 S.
         """
-        rows = self.rows or np.nan
-        usage = _entropy(self.shares / rows)
-        within = self.entropy / rows
+        weight = self.weight or np.nan
+        usage = _entropy(self.shares / weight)
+        within = self.entropy / weight
         return pd.DataFrame(
             {
                 "class": CLASSES,

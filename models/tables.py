@@ -28,20 +28,28 @@ class TableLayout:
     """Which row of the one embedding table belongs to what.
 
     A categorical column has a row for the missing value, one for every value without a row of its own (rare or
-    unseen), and one a kept value. A numeric column has a row a bucket and one for the missing value.
+    unseen), one a kept value, and one a hash bucket. A numeric column has a row a bucket and one for the missing value.
 
     Args:
         kept: kept values of each categorical column: those with the vocabulary ids 2 to 2 + kept - 1.
         edges: bucket edges of each numeric column, in standardised units.
+        buckets: hash buckets of each categorical column, which have its last vocabulary ids.
+        sizes: values in the vocabulary of each categorical column: the buckets' ids begin at 2 + size. Empty without
+            buckets.
     """
 
     kept: tuple[int, ...]
     edges: tuple[tuple[float, ...], ...]
+    buckets: int = 0
+    sizes: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, kept: Sequence[int], numeric: Sequence[NumericColumn]) -> TableLayout:
+    def of(
+        cls, kept: Sequence[int], numeric: Sequence[NumericColumn], sizes: Sequence[int] = (), buckets: int = 0
+    ) -> TableLayout:
         """The layout for the columns of a run."""
-        return cls(tuple(kept), tuple(tuple(column.standardised_edges().tolist()) for column in numeric))
+        edges = tuple(tuple(column.standardised_edges().tolist()) for column in numeric)
+        return cls(tuple(kept), edges, buckets, tuple(sizes) if buckets else ())
 
     @property
     def columns(self) -> int:
@@ -51,16 +59,27 @@ class TableLayout:
     @property
     def starts(self) -> npt.NDArray[np.int32]:
         """Where the part of each column begins, categorical columns first: int32 [columns]."""
-        return np.concatenate([[0], np.cumsum(self._sizes())[:-1]]).astype(np.int32)
+        return np.concatenate([[0], np.cumsum(self._lengths())[:-1]]).astype(np.int32)
 
     @property
     def rows(self) -> int:
         """Rows of the table."""
-        return sum(self._sizes())
+        return sum(self._lengths())
 
-    def _sizes(self) -> list[int]:
+    def ids(self, column: int) -> npt.NDArray[np.int64]:
+        """The vocabulary ids to which the rows of a categorical column belong, in their order: int64 [its rows].
+
+        The row for values without one of their own stands for all of them; here it has the id of unseen values.
+        """
+        own = np.arange(FIRST_VALUE + self.kept[column])
+        if not self.buckets:
+            return own
+        return np.concatenate([own, FIRST_VALUE + self.sizes[column] + np.arange(self.buckets)])
+
+    def _lengths(self) -> list[int]:
         # A column with e edges has e + 1 buckets, and the missing value.
-        return [kept + FIRST_ROW for kept in self.kept] + [len(edges) + 2 for edges in self.edges]
+        categorical = [kept + FIRST_ROW + self.buckets for kept in self.kept]
+        return categorical + [len(edges) + 2 for edges in self.edges]
 
 
 class RowLookup(tf.Module):
@@ -74,6 +93,8 @@ class RowLookup(tf.Module):
         super().__init__(name="row_lookup")
         categorical = len(layout.kept)
         self._kept = tf.constant(layout.kept, tf.int32)
+        self._hashed = layout.buckets
+        self._sizes = tf.constant(layout.sizes, tf.int32)
         self._starts = tf.constant(layout.starts[:categorical])
         self._bucket_starts = tf.constant(layout.starts[categorical:])
         self._buckets = Buckets(layout.edges)
@@ -81,8 +102,19 @@ class RowLookup(tf.Module):
     def categorical(self, ids: tf.Tensor) -> tf.Tensor:
         """Rows of vocabulary ids: int32 [batch, categorical columns] to the same."""
         value = ids - FIRST_VALUE
-        row = tf.where((value >= 0) & (value < self._kept), value + FIRST_ROW, OTHER_ROW)
+        row = value + FIRST_ROW
+        if self._hashed:
+            # Their ids follow those of the whole vocabulary, their rows those of the kept values.
+            row -= tf.where(value < self._sizes, 0, self._sizes - self._kept)
+        row = tf.where((value < 0) | self.rare(ids), OTHER_ROW, row)
         return tf.where(ids == MISSING, MISSING_ROW, row) + self._starts
+
+    def rare(self, ids: tf.Tensor) -> tf.Tensor:
+        """Which vocabulary ids are those of values that are not kept: bool [batch, categorical columns]."""
+        value = ids - FIRST_VALUE
+        if not self._hashed:
+            return value >= self._kept
+        return (value >= self._kept) & ((value < self._sizes) | (value >= self._sizes + self._hashed))
 
     def other(self) -> tf.Tensor:
         """The row for values without one of their own, of each column: int32 [categorical columns]."""
@@ -156,14 +188,13 @@ class FoldTables(tf.Module):
         layout: of the embedding table.
         counts: of the training rows that the model may see.
         smoothing: of the click statistics; see :meth:`ClickCounts.statistics`.
-        kept_only: show the statistics of kept values only, as a student does whose table has no others.
+        kept_only: show the statistics of kept values and buckets only, as a student does whose table has no others.
     """
 
     def __init__(self, layout: TableLayout, counts: ClickCounts, smoothing: float, kept_only: bool = False) -> None:
         super().__init__(name="fold_tables")
         statistics = counts.statistics(smoothing)
         self.lookup = RowLookup(layout)
-        self._kept = tf.constant(layout.kept, tf.int32)
         self._starts = tf.constant(counts.starts, tf.int64)
         self._kept_only = kept_only
         # Variables, not constants: a graph must not hold gigabytes.
@@ -172,7 +203,7 @@ class FoldTables(tf.Module):
         self._known = _table(statistics.known, "known")
 
     def rows(self, ids: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
-        """Embedding rows; a value whose training rows all lie in one fold counts as one without a row of its own.
+        """Embedding rows; a value (or hash bucket) whose training rows all lie in one fold counts as one without a row.
 
         Args:
             ids: int32 [batch, categorical columns], vocabulary ids.
@@ -191,7 +222,7 @@ class FoldTables(tf.Module):
         if self._kept_only:
             # Vocabulary id 1 has no rows, so its statistics are those of a value that nobody has seen.
             unseen = self._cells(tf.ones_like(ids), fold)
-            cells = tf.where(ids - FIRST_VALUE < self._kept, cells, unseen)
+            cells = tf.where(self.lookup.rare(ids), unseen, cells)
         odds = tf.gather(self._log_odds, cells)
         return tf.concat([odds, tf.gather(self._log_count, cells)], axis=1)
 

@@ -9,7 +9,7 @@ from models.backend import keras, tf, tfrs
 from models.heads import SubclassHead
 from models.inputs import Batch
 from models.layers import EmbeddingTable, HiddenLayers, TableDropout, dense_inputs, linear_part, seed_for
-from models.losses import auxiliary_loss, class_cross_entropy
+from models.losses import auxiliary_loss, class_cross_entropy, mean_loss
 from models.tables import CrossStatistics, FoldTables, TableLayout
 
 
@@ -94,6 +94,7 @@ class Teacher(tfrs.Model):
     """Trains a trunk by class cross-entropy plus ``beta`` times the auxiliary loss of subclass distillation.
 
     The auxiliary loss looks at the first ``aux_rows`` rows of the (shuffled) batch: its cost grows with their square.
+    It keeps rows apart from each other, whatever they count, so it takes no weights.
 
     Args:
       trunk: What is trained.
@@ -113,9 +114,9 @@ class Teacher(tfrs.Model):
         return self.trunk(batch, training=training)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """Mean loss of a batch, without the penalty on the embeddings."""
+        """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
         z = self(batch, training=training)
-        loss = tf.reduce_mean(class_cross_entropy(batch["label"], z))
+        loss = mean_loss(class_cross_entropy(batch["label"], z), batch.get("weight"))
         if self._beta:
             loss += self._beta * auxiliary_loss(z[: self._rows], self._temperature)
         return loss

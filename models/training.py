@@ -192,9 +192,10 @@ def best_evaluation(history: pd.DataFrame) -> dict[str, float]:
 
 
 def evaluate(score: Callable[[dict[str, tf.Tensor]], tf.Tensor], batches: tf.data.Dataset) -> dict[str, float]:
-    """Metrics of a scoring function over all rows of a split."""
+    """Metrics of a scoring function over all rows of a split, weighted if they are."""
     metrics = ClickMetrics.empty(groups=1)
     for batch in batches:
         labels = batch["label"].numpy()
-        metrics.update(labels, score(batch).numpy(), np.zeros(len(labels), np.int64))
+        weights = batch["weight"].numpy() if "weight" in batch else None
+        metrics.update(labels, score(batch).numpy(), np.zeros(len(labels), np.int64), weights)
     return metrics.compute()

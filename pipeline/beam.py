@@ -8,15 +8,18 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 
 from features.errors import ArtifactError, ConfigError, CtrDistillError, DataError
 
 LOCAL_RUNNER = "FnApiRunner"
+_PHASES = "phases"
 
 
 def make_options(arguments: Sequence[str] = (), workers: int | None = None) -> PipelineOptions:
@@ -37,13 +40,18 @@ def make_options(arguments: Sequence[str] = (), workers: int | None = None) -> P
     _check_known(arguments)
     defaults = [f"--runner={LOCAL_RUNNER}"]
     if PipelineOptions(list(arguments)).view_as(StandardOptions).runner in (None, LOCAL_RUNNER):
-        threads = workers or os.cpu_count() or 1
+        threads = workers or default_workers()
         defaults += ["--direct_running_mode=multi_threading", f"--direct_num_workers={threads}"]
     # Of an option that is given twice, the later one counts.
     options = PipelineOptions([*defaults, *arguments])
     # DoFns live in installed modules; pickling the main session only makes jobs fragile.
     options.view_as(SetupOptions).save_main_session = False
     return options
+
+
+def default_workers() -> int:
+    """Threads of the local runner: one a core."""
+    return os.cpu_count() or 1
 
 
 class _OptionsParser(argparse.ArgumentParser):
@@ -63,15 +71,17 @@ def _check_known(arguments: Sequence[str]) -> None:
         raise ConfigError(f"An argument must be ours or Beam's. Received: {unknown[0]} (command line).")
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> None:
-    """Runs a job to its end.
+def run_pipeline(pipeline: beam.Pipeline) -> Any:
+    """Runs a job to its end; returns its result, with its counters.
 
     Raises:
         CtrDistillError: what a worker raised; runners wrap it into the text of another error.
     """
     try:
         with _without_tracebacks():
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            result.wait_until_finish()
+            return result
     except CtrDistillError as error:
         raise type(error)(_message(str(error))) from error
     except Exception as error:
@@ -81,6 +91,20 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         # Of a chain of errors, the last one says most.
         name, message = found[-1]
         raise _ERRORS[name](_message(message)) from error
+
+
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Adds the milliseconds of the body to a counter of the job."""
+    begun = time.thread_time()
+    yield
+    Metrics.counter(_PHASES, name).inc(round(1000 * (time.thread_time() - begun)))
+
+
+def seconds_by_phase(result: Any) -> str:
+    """The seconds of all workers in each phase of a job, for people."""
+    counters = result.metrics().query(MetricsFilter().with_namespace(_PHASES))["counters"]
+    return ", ".join(f"{counter.key.metric.name} {counter.committed / 1000:.1f} s" for counter in counters)
 
 
 @contextlib.contextmanager

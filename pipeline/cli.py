@@ -86,6 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(run, settings.PreprocessConfig)
     add_settings(run, settings.TeacherConfig, "teacher")
     add_settings(run, settings.StudentConfig, "student")
+    _add_looks(commands)
+    for command in (preprocess, run):
+        command.add_argument("--dry-run", action="store_true", help="print the plan with disk and memory, and stop")
     for command in (preprocess, teacher, precompute, distill, evaluate, report, run):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
     for command in (preprocess, teacher, distill, run):
@@ -119,10 +122,29 @@ def _add_generate(commands: Any) -> None:
     command.add_argument("--output", required=True, metavar="FILE", help="the log; gzip if it ends with .gz")
     command.add_argument("--seed", type=int, default=0, help="of the rows (default: %(default)s)")
     command.add_argument(
+        "--negative-rate",
+        type=float,
+        default=1.0,
+        help="share of the rows without click to keep (default: %(default)s)",
+    )
+    command.add_argument(
         "--preset",
         default="kinds",
         help="kinds, no-kinds or linear: what the clicks depend on (default: %(default)s)",
     )
+
+
+def _add_looks(commands: Any) -> None:
+    """The commands that look at a log or at a run."""
+    schema = _add(commands, "schema", "propose a schema from the first rows of a log", _propose, tensorflow=False)
+    schema.add_argument("--input", required=True, metavar="FILE", help="a file of the log")
+    schema.add_argument("--output", metavar="FILE", help="where the schema goes (default: standard output)")
+    for name, text, handler in (
+        ("inspect", "print counts, rates, missing shares, top values and drift of a run's examples", _inspect),
+        ("verify", "read all examples of a run again and prove that nothing is lost or damaged", _verify),
+    ):
+        command = _add(commands, name, text, handler, tensorflow=False)
+        command.add_argument("run", metavar="RUN", help="the run directory")
 
 
 def _add_predict(commands: Any) -> None:
@@ -174,9 +196,10 @@ def _generate(options: argparse.Namespace, _: list[str]) -> None:
     from pipeline.generate import check_arguments, generate
     from pipeline.progress import Progress
 
-    check_arguments(options.rows, options.output, options.seed, options.preset)
+    settings = {"seed": options.seed, "preset": options.preset, "negative_rate": options.negative_rate}
+    check_arguments(options.rows, options.output, **settings)
     progress = Progress("generate", options.rows, "rows")
-    made = generate(options.rows, options.output, seed=options.seed, preset=options.preset, progress=progress.update)
+    made = generate(options.rows, options.output, **settings, progress=progress.update)
     progress.close(
         f"{made.rows:,} rows, click rate {made.click_rate:.4f}, Bayes AUC {made.bayes_auc:.4f}, "
         f"Bayes logloss {made.bayes_logloss:.5f}"
@@ -184,11 +207,47 @@ def _generate(options: argparse.Namespace, _: list[str]) -> None:
     print(*made.paths, sep="\n")
 
 
+def _propose(options: argparse.Namespace, _: list[str]) -> None:
+    from pipeline.propose import propose
+
+    text = propose(options.input, options.output)
+    print(options.output if options.output else text)
+
+
+def _inspect(options: argparse.Namespace, _: list[str]) -> None:
+    from pipeline.inspect_run import as_text, inspect
+
+    print(as_text(inspect(_open_run(options))))
+
+
+def _verify(options: argparse.Namespace, _: list[str]) -> None:
+    from pipeline.progress import Progress
+    from pipeline.verify import verify
+
+    run = _open_run(options)
+    progress = Progress("verify", sum(run.spec().rows.values()), "rows")
+    with run.lock():
+        findings = verify(run, progress.update)
+    progress.close(run.path)
+    print(findings.as_text())
+    findings.raise_if_any()
+
+
+def _dry_run(options: argparse.Namespace, config: settings.Config, schema: Schema) -> None:
+    from pipeline.beam import default_workers
+    from pipeline.estimate import as_text, estimate
+
+    print(as_text(estimate(options.input, schema, config.preprocess, options.workers or default_workers())))
+
+
 def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
     from pipeline.preprocess import preprocess
 
     run, config, schema = _open_run(options, new=True), _config(options), _schema(options)
     beam_options = _beam_options(options, rest)
+    if options.dry_run:
+        _dry_run(options, config, schema)
+        return
     with run.lock():
         done = preprocess(run, options.input, schema, config.preprocess, beam_options, options.force)
     _say(done, "examples", run.file("examples"))
@@ -257,6 +316,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
             raise settings.unknown_key(method, METHODS, "--methods")
     run, config, schema = _open_run(options, new=True), _config(options), _schema(options)
     beam_options = _beam_options(options, rest)
+    if options.dry_run:
+        _dry_run(options, config, schema)
+        return
     with run.lock():
         done = run_all(
             run,

@@ -15,6 +15,7 @@ import yaml
 from features.crosses import ID_BITS
 from features.errors import ConfigError
 from features.hashing import FOLDS
+from features.layouts import LAYOUTS
 from models.methods import METHODS
 
 T = typing.TypeVar("T")
@@ -50,14 +51,24 @@ def share(text: str, name: str) -> float:
 class PreprocessConfig:
     """Settings of ``preprocess``."""
 
-    split: str = setting("70/15/15", "train/valid/test in time order: shares of the bytes, or numbers of lines")
+    split: str = setting(
+        "70/15/15",
+        "train/valid/test: shares of the bytes or numbers of lines in the order of the log, files:N/N/N, "
+        "hash:COLUMN:70/15/15 or time:VALID_FROM/TEST_FROM",
+    )
     max_rejects: str = setting("1%", "share of bad lines above which the job fails")
-    shard_mb: int = setting(128, "largest part of a log that becomes one shard, in MiB")
+    shard_mb: int = setting(64, "largest part of a log that becomes one shard, in MiB")
     min_count: int = setting(1, "training rows below which a value is not in the vocabulary")
     max_vocabulary: int = setting(500_000, "largest number of values of a column's vocabulary")
+    oov_buckets: int = setting(0, "hash buckets of a column for values outside its vocabulary; 0: one id for all")
+    negative_rate: float = setting(1.0, "share of the rows without click that the log has kept")
+    layout: str = setting("blocks", "blocks: a record for thousands of rows; rows: an Example a row, for other tools")
     seed: int = setting(0, "of the folds and of the order of rows")
 
     def __post_init__(self) -> None:
+        require(0 <= self.oov_buckets <= 1 << 20, "--oov-buckets must be at least 0 and at most 2^20", self.oov_buckets)
+        require(0 < self.negative_rate <= 1, "--negative-rate must be above 0 and at most 1", self.negative_rate)
+        require(self.layout in LAYOUTS, "--layout must be blocks or rows", self.layout)
         require(self.shard_mb > 0, "--shard-mb must be positive", self.shard_mb)
         require(self.min_count > 0, "--min-count must be positive", self.min_count)
         require(

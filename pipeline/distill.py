@@ -16,7 +16,8 @@ from models.calibration import Calibration, fit_calibration
 from models.heads import click_logit
 from models.inputs import ShardFiles, evaluation_batches, training_batches
 from models.methods import METHODS
-from models.serving import FEATURES_FILE, ServingFeatures, ServingModule, features_json, serving_statistics
+from models.serving import ServingModule
+from models.serving_features import FEATURES_FILE, ServingFeatures, features_json, serving_statistics
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables, TableLayout
 from models.teacher import parameters
@@ -151,7 +152,10 @@ def distill(run: Run, method: str, config: StudentConfig) -> bool:
 
 def _calibrate(student: Student, validation: ShardFiles) -> Calibration:
     score = tf.function(lambda batch: click_logit(student(batch)), reduce_retracing=True)
-    batches = [(score(batch).numpy(), batch["label"].numpy()) for batch in evaluation_batches(validation)]
+    names = ("label", "weight") if validation.weighted else ("label",)
+    batches = [
+        (score(batch).numpy(), *(batch[name].numpy() for name in names)) for batch in evaluation_batches(validation)
+    ]
     return fit_calibration(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
 
 
@@ -159,10 +163,7 @@ def _export(
     path: str, trained: TrainedStudent, data: StudentData, calibration: Calibration, config: StudentConfig
 ) -> None:
     layout, counts = trained.layout, data.counts
-    kept = zip(data.vocabularies, layout.kept, strict=True)
-    features = ServingFeatures(
-        data.spec.schema, data.spec.numeric, tuple(vocabulary.values.slice(0, size) for vocabulary, size in kept)
-    )
+    features = ServingFeatures.of(data.spec, [vocabulary.values for vocabulary in data.vocabularies], layout.kept)
     statistics = None
     if config.statistics:
         found = counts.statistics(config.smoothing)

@@ -1,4 +1,8 @@
-"""``evaluate``: every model of a run on validation and test rows, with paired intervals, into one JSON file."""
+"""``evaluate``: every model of a run on validation and test rows, with paired intervals, into one JSON file.
+
+Models learn on the rows that a log has. If it kept only a share of its rows without click, the logits are corrected for
+that and such rows weigh more, so all figures are those of the whole log.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from features.blocks import Block
-from features.hashing import groups
 from features.targets import TargetBlock
 from models.backend import tf
 from models.calibration import Calibration, fit_calibration
 from models.estimates import sigmoid, subclass_click_logits
-from models.metrics import GROUPS, ClickMetrics, paired_difference
+from models.metrics import ClickMetrics, paired_difference
 from models.subclasses import SubclassHealth
 from pipeline import storage
 from pipeline.keys import evaluation_key, finished_students, require_current
 from pipeline.precompute import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
+from pipeline.scored_rows import ScoredRows, row_weights
 from pipeline.stage_inputs import read_with_targets
-from pipeline.truth import Truth, read_truths
+from pipeline.truth import read_truths
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
 
 SPLITS = ("valid", "test")
@@ -40,17 +44,18 @@ class Evaluation:
 
     Args:
         metrics: accumulator of the rows.
-        excess: sum over the rows of KL(p*, p), in nats, where p* is known.
+        excess: weighted sum over the rows of KL(p*, p), in nats, where p* is known.
     """
 
     metrics: ClickMetrics = field(default_factory=ClickMetrics.empty)
     excess: float = 0.0
 
-    def update(self, block: Block, logits: Logits, group: npt.NDArray[np.int64], p_star: Logits | None) -> None:
-        """Adds the rows of a block."""
-        self.metrics.update(block.labels, logits, group)
-        if p_star is not None:
-            self.excess += float(_divergence(p_star, logits).sum())
+    def update(self, rows: ScoredRows, logits: Logits) -> None:
+        """Adds the rows of a block with a model's click logits: float64 [rows]."""
+        self.metrics.update(rows.labels, logits, rows.groups, rows.weights)
+        if rows.p_star is not None:
+            divergence = _divergence(rows.p_star, logits)
+            self.excess += float((divergence if rows.weights is None else rows.weights * divergence).sum())
 
 
 def evaluate(run: Run) -> bool:
@@ -81,7 +86,7 @@ def evaluate(run: Run) -> bool:
     }
     models["teacher"] |= evaluator.subclasses()
     comparisons = [row for split in splits for row in _comparisons(split, evaluations[split])]
-    value = {"models": models, "comparisons": comparisons, "splits": splits}
+    value = {"models": models, "comparisons": comparisons, "splits": splits, **evaluator.weighting()}
     storage.write_json(run.file(REPORT, "metrics.json"), without_nan(value))
     run.finish(REPORT, key, {"models": evaluator.models})
     progress.close(f"{len(evaluator.models)} models")
@@ -101,7 +106,7 @@ class _Evaluator:
     """Scores the blocks of a run with every model."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run, self._spec = run, run.spec()
         self._targets = run.manifest(TARGETS)
         self._students = {stage: load_student(run, stage) for stage in finished_students(run)}
         self.models = ["teacher", *self._students]
@@ -115,16 +120,22 @@ class _Evaluator:
         """All models on one split."""
         evaluations = {model: Evaluation() for model in self.models}
         for source, block, target in self._blocks(split):
-            group = groups(block.offsets, source, GROUPS)
-            truth: Truth | None = self._truths[source] if self._truths else None
-            p_star, kinds = truth.find(block.offsets) if truth else (None, None)
+            truth = self._truths[source] if self._truths else None
+            rows = ScoredRows.of(block, source, self._spec.negative_rate, truth)
             if split == "valid":
-                self._health.update(target.logits, block.labels, kinds)
+                self._health.update(target.logits, block.labels, rows.kinds, rows.weights)
             teacher = self._teacher_calibration.apply(subclass_click_logits(target.logits))
-            evaluations["teacher"].update(block, teacher, group, p_star)
+            evaluations["teacher"].update(rows, teacher + math.log(self._spec.negative_rate))
             for stage, score in self._students.items():
-                evaluations[stage].update(block, score(block), group, p_star)
+                # A student's exported logit has been through all this.
+                evaluations[stage].update(rows, score(block))
         return evaluations
+
+    def weighting(self) -> dict[str, Any]:
+        """What makes rows count otherwise than once; nothing in most logs."""
+        weighted = {"weighted": True} if self._spec.schema.weight else {}
+        rate = self._spec.negative_rate
+        return weighted | ({"negative_rate": rate} if rate < 1 else {})
 
     def _blocks(self, split: str) -> Iterator[tuple[str, Block, TargetBlock]]:
         targets = {shard["path"]: shard for shard in self._targets["shards"]}
@@ -132,9 +143,11 @@ class _Evaluator:
             yield from read_pairs(self._run, shard, targets[shard["path"]], self._targets["teacher"])
 
     def _calibrate_teacher(self) -> Calibration:
-        """On validation, as the students are."""
-        parts = [(subclass_click_logits(t.logits), b.labels) for _, b, t in self._blocks("valid")]
-        return fit_calibration(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        """On validation rows as they were sampled, as the students are."""
+        parts = [(subclass_click_logits(t.logits), b.labels, row_weights(b)) for _, b, t in self._blocks("valid")]
+        logits, labels = (np.concatenate([part[index] for part in parts]) for index in range(2))
+        weights = [part[2] for part in parts if part[2] is not None]
+        return fit_calibration(logits, labels, np.concatenate(weights) if weights else None)
 
     def calibration(self, model: str) -> dict[str, Any]:
         """The calibration that a model's logits have been through."""
@@ -223,7 +236,7 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
     values: dict[str, Any] = evaluation.metrics.compute()
     values["intervals"] = {name: list(bounds) for name, bounds in evaluation.metrics.intervals().items()}
     if evaluation.excess:
-        values["excess_over_bayes"] = evaluation.excess / values["rows"]
+        values["excess_over_bayes"] = evaluation.excess / evaluation.metrics.weight
     return values
 
 

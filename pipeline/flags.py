@@ -33,7 +33,7 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="files of the log in time order: plain or .gz",
+        help="files of the log in time order: plain, .gz or .zst",
     )
     command.add_argument("--schema", metavar="FILE", help="JSON schema of the log (default: Criteo's columns)")
     command.add_argument(

@@ -32,20 +32,22 @@ CHUNK_ROWS = 16_384
 TRUTH_SCHEMA = pa.schema([("offset", pa.int64()), ("p_star", pa.float64()), ("kind", pa.int16()), ("label", pa.int8())])
 _LOWEST = min(column.low for column in NUMERIC)
 _AUC_BINS = 1 << 16
-# Keeps the random streams of rows apart from that of the hidden tables, whatever the seed.
+# Keep the random streams of rows apart from that of the hidden tables, and from each other, whatever the seed.
 _ROWS_STREAM = 1
+_THINNING_STREAM = 2
 
 
 @dataclass(frozen=True)
 class GenerateSummary:
     """What was written.
 
+    The rates and the metrics are those of all drawn rows, also where some of them were not written.
+
     Args:
         rows: number of lines.
         click_rate: share of the rows that click.
-        bayes_auc: AUC of p* on the labels of the log; ties within 2^-16 of probability count as a half.
-        bayes_logloss: mean logloss of p* on the labels of the log, in nats: the least that a model can
-            expect.
+        bayes_auc: AUC of p* on the labels; ties within 2^-16 of probability count as a half.
+        bayes_logloss: mean logloss of p* on the labels, in nats: the least that a model can expect.
         paths: the log and its truth.
     """
 
@@ -62,9 +64,13 @@ def generate(
     *,
     seed: int = 0,
     preset: str = "kinds",
+    negative_rate: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> GenerateSummary:
     """Writes a log of ``rows`` lines and a parquet file with the truth about each.
+
+    With a negative rate of r the log has all rows that click and a share r of the others, each kept by chance;
+    its lines are among those of the log with r = 1, and so is its truth.
 
     The log is label, 13 integers and 26 categoricals of 8 hexadecimal digits, tab separated, without header;
     an empty field is missing. The truth holds ``offset`` (int64, of the line in the decompressed log),
@@ -74,35 +80,36 @@ def generate(
     shorter one. Both files appear whole or not at all, the truth first.
 
     Args:
-        rows: number of lines, positive.
+        rows: number of rows that are drawn, positive; all become lines unless there is a negative rate.
         output: path of the log, in an existing folder; gzip if it ends with ``.gz``. The truth goes to
             ``truth_path(output)``.
         seed: draws the rows, 0 or more; the hidden model behind them depends on the preset alone.
         preset: a key of ``features.synthetic_spec.PRESETS``.
-        progress: called after each chunk with the number of rows written so far.
+        negative_rate: share of the rows without click that are written, in (0, 1].
+        progress: called after each chunk with the number of rows drawn so far.
 
     Raises:
         ConfigError: an argument breaks a rule above.
     """
-    check_arguments(rows, output, seed, preset)
+    check_arguments(rows, output, seed, preset, negative_rate)
     paths = (output, truth_path(output))
     model, formatter, tally = build_model(preset), _Formatter(), _Tally()
     with _published(*paths) as (log_path, truth), _open_log(log_path, output.endswith(".gz")) as log:
         with pq.ParquetWriter(truth, TRUTH_SCHEMA) as writer:
-            offset = 0
+            written = offset = 0
             for start in range(0, rows, CHUNK_ROWS):
-                size = min(CHUNK_ROWS, rows - start)
-                fields, p_star, kind = _sample_chunk(model, seed, start, size, rows)
-                label = (kind >= model.preset.segments).astype(np.int8)
-                text, ends = formatter.format(label, fields)
+                drawn = _draw(model, seed, start, rows)
+                tally.add(drawn.p_star, drawn.label)
+                kept = drawn.thinned(negative_rate, seed, start)
+                text, ends = formatter.format(kept.label, kept.fields)
                 log.write(text)
-                offsets = offset + np.concatenate([[0], ends[:-1]])
-                writer.write_table(pa.table([offsets, p_star, kind, label], schema=TRUTH_SCHEMA))
-                tally.add(p_star, label)
-                offset += int(ends[-1])
+                offsets = np.concatenate([[0], ends]) + offset
+                truths = [offsets[:-1], kept.p_star, kept.kind, kept.label]
+                writer.write_table(pa.table(truths, schema=TRUTH_SCHEMA))
+                written, offset = written + len(ends), int(offsets[-1])
                 if progress:
-                    progress(start + size)
-    return GenerateSummary(rows, *tally.compute(), paths)
+                    progress(start + len(drawn.label))
+    return GenerateSummary(written, *tally.compute(), paths)
 
 
 def truth_path(output: str) -> str:
@@ -110,7 +117,7 @@ def truth_path(output: str) -> str:
     return output.removesuffix(".gz").removesuffix(".tsv") + ".truth.parquet"
 
 
-def check_arguments(rows: int, output: str, seed: int, preset: str) -> None:
+def check_arguments(rows: int, output: str, seed: int, preset: str, negative_rate: float = 1.0) -> None:
     """Raises a ConfigError for arguments that :func:`generate` does not take."""
     if rows < 1:
         raise ConfigError(f"The number of rows must be positive. Received: {rows} (--rows).")
@@ -118,6 +125,10 @@ def check_arguments(rows: int, output: str, seed: int, preset: str) -> None:
         raise ConfigError(f"The seed must be 0 or more. Received: {seed} (--seed).")
     if preset not in PRESETS:
         raise ConfigError(f"The preset must be one of {', '.join(PRESETS)}. Received: {preset!r} (--preset).")
+    if not 0 < negative_rate <= 1:
+        raise ConfigError(
+            f"The negative rate must be above 0 and at most 1. Received: {negative_rate} (--negative-rate)."
+        )
     folder = os.path.dirname(output) or "."
     if not os.path.isdir(folder):
         raise ConfigError(f"The folder of the output must exist. Received: {output!r} (--output).")
@@ -151,16 +162,33 @@ def _open_log(path: str, compressed: bool) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], archive)
 
 
-def _sample_chunk(
-    model: HiddenModel, seed: int, start: int, size: int, rows: int
-) -> tuple[Fields, NDArray[np.float64], NDArray[np.int16]]:
-    """Draws the fields, p* and kinds of the rows from ``start``; a chunk has a generator of its own."""
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a chunk: fields, p* (float64 [n]), kind (int16 [n]) and label (int8 [n])."""
+
+    fields: Fields
+    p_star: NDArray[np.float64]
+    kind: NDArray[np.int16]
+    label: NDArray[np.int8]
+
+    def thinned(self, negative_rate: float, seed: int, start: int) -> _Rows:
+        """All rows that click and by chance a share of the others."""
+        chance = np.random.default_rng([seed, start // CHUNK_ROWS, _THINNING_STREAM]).random(len(self.label))
+        kept = (self.label == 1) | (chance < negative_rate)
+        fields = Fields(self.fields.numeric[:, kept], self.fields.categorical[:, kept])
+        return _Rows(fields, self.p_star[kept], self.kind[kept], self.label[kept])
+
+
+def _draw(model: HiddenModel, seed: int, start: int, rows: int) -> _Rows:
+    """Draws the chunk of rows from ``start``; it has a generator of its own."""
+    size = min(CHUNK_ROWS, rows - start)
     rng = np.random.default_rng([seed, start // CHUNK_ROWS, _ROWS_STREAM])
     time = ((start + np.arange(size)) / rows).astype(np.float32)
     fields = sample_fields(model, rng, time)
     probabilities = kind_probabilities(model, fields)
     p_star = probabilities[:, model.preset.segments :].sum(axis=1, dtype=np.float64)
-    return fields, p_star, sample_kinds(probabilities, rng)
+    kind = sample_kinds(probabilities, rng)
+    return _Rows(fields, p_star, kind, (kind >= model.preset.segments).astype(np.int8))
 
 
 @dataclass

@@ -18,19 +18,21 @@ from apache_beam.utils.shared import Shared
 
 from features.blocks import BLOCK_ROWS
 from features.errors import ArtifactError, ConfigError, DataError
-from features.parsing import ParsedRows
+from features.json_objects import has_label
+from features.parquet_rows import has_label as parquet_has_label
 from features.rejects import write_rejects
-from features.schema import Schema
+from features.rows import ParsedRows
+from features.schema import JSON, PARQUET, Schema
 from features.strict import MAX_LINE_BYTES, detect_label
 from pipeline import storage
 from pipeline.beam import run_pipeline
 from pipeline.config import share
-from pipeline.plan import Shard, Task, stream_size
+from pipeline.plan import Range, Task, check_compression, count_parquet_rows, divide
 from pipeline.progress import Progress, amount, watched
-from pipeline.reading import ShardRows, read_shards
+from pipeline.reading import RangeRows, finished, read_ranges
 from pipeline.workspace import digest
 
-_SHARD_BYTES = 64 << 20
+_RANGE_BYTES = 64 << 20
 # So many lines of a file say whether it has the label column.
 _FIRST_LINES = 100
 # The underscore keeps readers of the folder from taking it for data.
@@ -48,7 +50,7 @@ class LoadedStudent:
     def __init__(self, model: str) -> None:
         # Imported here, so that the launcher needs no TensorFlow.
         from models.backend import tf
-        from models.serving import FEATURES_FILE, VOCABULARY_FILE, read_features
+        from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, read_features
 
         files = [storage.join(model, name) for name in (FEATURES_FILE, VOCABULARY_FILE)]
         contents = []
@@ -90,32 +92,26 @@ class PredictTask(beam.DoFn):
         self._student = self._shared.acquire(partial(LoadedStudent, self._model), self._model)
 
     def process(self, element: tuple[Task, bool]) -> Iterator[dict[str, Any]]:
-        """Scores one task, given with whether its file has a label column; finished shards are left as they are."""
+        """Scores one task, given with whether its file has a label column; finished ranges are left as they are."""
         task, labelled = element
-        missing = [shard for shard in task.shards if not storage.exists(record_path(self._output, shard))]
-        for rows in read_shards(task, missing, self._student.schema, labelled):
-            self._write(rows)
-        for shard in task.shards:
-            yield storage.read_json(record_path(self._output, shard))
+        records, whole = finished(task, partial(record_path, self._output))
+        yield from records
+        if not whole:
+            for rows in read_ranges(task, self._student.schema, labelled, first=len(records)):
+                yield self._write(rows)
 
-    def _write(self, rows: ShardRows) -> None:
-        shard, rejects = rows.shard, rows.rejects
+    def _write(self, rows: RangeRows) -> dict[str, Any]:
+        rejects = rows.rejects
         table = _table(rows.source, self._student.schema, rows.parts, self._student.score(rows.parts))
-        name = f"part-{shard.index:05d}"
-        record = {
-            "path": f"{name}.parquet",
-            "rows": len(table),
-            "rejects": len(rejects),
-            "source": rows.source,
-            "start": shard.start,
-            "end": shard.end,
-        }
+        name = f"part-{rows.range.name}"
+        record = {**rows.record(), "path": f"{name}.parquet", "source": rows.source}
         with storage.publish(storage.join(self._output, f"{name}.parquet")) as writer:
             pq.write_table(table, pa.PythonFile(writer, "w"))
         if rejects:
             with storage.publish(storage.join(self._output, "rejected", f"{name}.jsonl")) as writer:
                 write_rejects(writer, rows.source, rejects)
-        storage.write_json(record_path(self._output, shard), record)
+        storage.write_json(record_path(self._output, rows.range), record)
+        return record
 
 
 def _table(source: str, schema: Schema, parts: list[ParsedRows], p_click: np.ndarray) -> pa.Table:
@@ -135,9 +131,9 @@ def _table(source: str, schema: Schema, parts: list[ParsedRows], p_click: np.nda
     return pa.table({**columns, "p_click": pa.array(p_click)})
 
 
-def record_path(output: str, shard: Shard) -> str:
-    """File that says that a shard is finished."""
-    return storage.join(output, storage.WORK, f"{shard.index:05d}.json")
+def record_path(output: str, part: Range) -> str:
+    """File that says that a range is finished."""
+    return storage.join(output, storage.WORK, f"{part.name}.json")
 
 
 def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOptions, max_rejects: str = "1%") -> bool:
@@ -165,16 +161,16 @@ def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOpt
         return False
     schema = Schema.from_json(features["schema"], model)
     elements = _tasks(files, schema)
-    shards = [shard for task, _ in elements for shard in task.shards]
-    total = sum(shard.end - shard.start for shard in shards)
+    total = sum(file.size for file in files) / 1e6
     pipeline = beam.Pipeline(options=options)
     score = PredictTask(model=model, output=output)
     _ = pipeline | "Tasks" >> beam.Create(elements) | "Spread" >> beam.Reshuffle() | "Score" >> beam.ParDo(score)
-    progress = Progress("predict", total / 1e6, "MB")
+    progress = Progress("predict", total, "MB")
     done = storage.join(output, storage.WORK)
-    with watched(progress, lambda: total / 1e6 * storage.count_files(done, ".json") / len(shards)):
+    with watched(progress, lambda: min(total, total * storage.count_files(done, ".json") / len(elements))):
         run_pipeline(pipeline)
-    parts = [storage.read_json(record_path(output, shard)) for shard in shards]
+    storage.require_unchanged(files, "score it again into another folder when it is whole")
+    parts = _records(elements, output)
     rows, rejects = (sum(part[name] for part in parts) for name in ("rows", "rejects"))
     progress.close(f"{amount(rows)} rows, {rejects} rejects")
     if rejects > limit * (rows + rejects):
@@ -206,7 +202,7 @@ def _fingerprint(model: str) -> str:
 
 def _begin(output: str, key: str) -> bool:
     """Makes the output folder ready; False if the same call has finished."""
-    for name, finished in ((_MANIFEST, True), (_STARTED, False)):
+    for name, whole in ((_MANIFEST, True), (_STARTED, False)):
         path = storage.join(output, name)
         if storage.exists(path):
             found = storage.read_json(path)
@@ -216,9 +212,9 @@ def _begin(output: str, key: str) -> bool:
                 )
             # What a killed call left: its unfinished files, or all but this.
             storage.remove_temporaries(output)
-            if finished:
+            if whole:
                 storage.remove(storage.join(output, _STARTED))
-            return not finished
+            return not whole
     if os.path.isfile(output):
         raise ConfigError(f"--output must be a folder. Received: {output} (a file).")
     if os.path.isdir(output) and os.listdir(output):
@@ -233,22 +229,45 @@ def _first_lines(stream: BinaryIO) -> list[bytes]:
 
 
 def _tasks(files: Sequence[storage.InputFile], schema: Schema) -> list[tuple[Task, bool]]:
+    """What is to be scored: a range of a plain file, a compressed file as a whole; and whether it has labels."""
     elements: list[tuple[Task, bool]] = []
-    index = 0
-    for file in files:
-        size = stream_size(file)
+    check_compression(files, schema)
+    for index, file in enumerate(files):
+        size = count_parquet_rows(file) if schema.format == PARQUET and file.size else file.size
         if not size:
             continue
-        with storage.open_log(file) as stream:
-            labelled = detect_label(_first_lines(stream), schema, file.path)
-        pieces = math.ceil(size / _SHARD_BYTES)
-        bounds = [size * piece // pieces for piece in range(pieces + 1)]
-        shards = [Shard("part", index + i, bounds[i], bounds[i + 1]) for i in range(pieces)]
-        index += pieces
+        labelled = _has_label(file, schema)
         if file.compressed:
-            elements.append((Task(file, tuple(shards)), labelled))
+            elements.append((Task(file, index, (), _RANGE_BYTES), labelled))
         else:
-            elements += [(Task(file, (shard,)), labelled) for shard in shards]
+            ranges = divide(index, size, math.ceil(file.size / _RANGE_BYTES))
+            elements += [(Task(file, index, (part,)), labelled) for part in ranges]
     if not elements:
         raise DataError(f"The input must hold rows. Received: only empty files ({files[0].path}, ...).")
     return elements
+
+
+def _has_label(file: storage.InputFile, schema: Schema) -> bool:
+    if schema.format == PARQUET:
+        with storage.open_read(file.path) as stream:
+            return parquet_has_label(stream, schema)
+    with storage.open_log(file) as stream:
+        lines = _first_lines(stream)
+    return (has_label if schema.format == JSON else detect_label)(lines, schema, file.path)
+
+
+def _records(elements: Sequence[tuple[Task, bool]], output: str) -> list[dict[str, Any]]:
+    """What is known of every range, in the order of the log.
+
+    Raises:
+        DataError: the runner has not scored all of them.
+    """
+    records = []
+    for task, _ in elements:
+        found, whole = finished(task, partial(record_path, output))
+        if not whole:
+            raise DataError(
+                f"Every range of the log must be scored. Received: not all of {task.file.path}; call it again."
+            )
+        records += found
+    return records

@@ -1,129 +1,74 @@
-"""``preprocess``: raw logs to blocks of examples, in two passes.
+"""``preprocess``: raw logs to blocks of examples.
 
-Pass 1 counts the training rows (:mod:`pipeline.analyze`); pass 2 turns every line into a row of a block or a line of
-the rejects. Both are one Beam job; a Beam element is a range of bytes.
+One Beam job; its elements are ranges of files, never rows. Every range is parsed once, into columns with a dictionary
+each; what follows works on dictionaries and codes:
+
+    parse:      range of a file -> rows by column, rejects
+    count:      training rows of a range -> counts of values by fold, sums of numerics
+    merge:      counts -> vocabularies, statistics
+    transform:  rows by column -> blocks, a shard for each split
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.utils.shared import Shared
 
 from features.errors import ConfigError, DataError
-from features.rejects import write_rejects
+from features.layouts import ROWS
+from features.row_examples import check_names
 from features.schema import Schema
 from features.spec import SPLITS, ExamplesSpec
-from features.tfrecord import write_record
-from features.transform import Transform
+from features.splits import Split
 from pipeline import storage
-from pipeline.analyze import Analysis, AnalyzeTask, MergeColumn, merge_analysis, read_vocabulary
-from pipeline.beam import run_pipeline
+from pipeline.analyze import Analysis, MergeColumn, count_ids, merge_analysis
+from pipeline.beam import run_pipeline, seconds_by_phase
 from pipeline.config import PreprocessConfig, plain
-from pipeline.plan import Shard, Split, Task, plan
+from pipeline.plan import Entry, Range, Task, plan
+from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all
 from pipeline.progress import Progress, amount, watched
-from pipeline.reading import ShardRows, read_shards
+from pipeline.reading import finished
 from pipeline.workspace import EXAMPLES, Run, digest
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the job writes; plain strings, so that it travels to workers.
-
-    Args:
-        examples: folder of the examples.
-        rejected: folder of the rejects.
-    """
-
-    examples: str
-    rejected: str
-
-    @property
-    def work(self) -> str:
-        """Folder of what only this stage reads."""
-        return storage.join(self.examples, storage.WORK)
-
-    @property
-    def analysis(self) -> str:
-        """File of what pass 1 found."""
-        return storage.join(self.work, "analysis.json")
-
-    @property
-    def vocabulary(self) -> str:
-        """Folder of the vocabularies."""
-        return storage.join(self.examples, "vocabulary")
-
-    def record(self, shard: Shard) -> str:
-        """File that says that a shard is finished."""
-        return storage.join(self.work, f"{shard.split}-{shard.index:05d}.json")
+# The values of a column are merged in parts: one for so many bytes of the log, up to a number that keeps the files few.
+_MERGED_BYTES = 256 << 20
+_MOST_PARTS = 256
+_WARN_COMPRESSED = 256 << 20
 
 
-class TransformTask(beam.DoFn):
-    """Writes the shards of a task and its rejects; yields each shard's manifest entry.
-
-    Args:
-        schema: of the log.
-        seed: of the folds and the row order.
-        layout: where to write.
-    """
-
-    def __init__(self, *, schema: Schema, seed: int, layout: Layout) -> None:
-        self._schema, self._seed, self._layout = schema, seed, layout
-        self._shared = Shared()
-
-    def process(self, task: Task, _: Any) -> Iterator[dict[str, Any]]:
-        """Writes one task; shards that an earlier attempt finished are left as they are."""
-        missing = [shard for shard in task.shards if not storage.exists(self._layout.record(shard))]
-        if missing:
-            transform = self._shared.acquire(partial(load_transform, self._schema, self._layout))
-            for rows in read_shards(task, missing, self._schema):
-                self._write(rows, transform)
-        for shard in task.shards:
-            yield storage.read_json(self._layout.record(shard))
-
-    def _write(self, rows: ShardRows, transform: Transform) -> None:
-        shard = rows.shard
-        block = transform.block(rows.parts, rows.source, self._seed)
-        path = storage.join(self._layout.examples, f"{shard.name}.tfrecord")
-        with storage.publish(path) as writer:
-            for piece in block.split():
-                write_record(writer, piece.encode())
-        record = {
-            "path": f"{shard.name}.tfrecord",
-            "split": shard.split,
-            "rows": len(block),
-            "clicks": int(block.labels.sum()),
-            "rejects": self._write_rejects(rows),
-            "bytes": writer.bytes,
-            "checksum": writer.checksum,
-            "source": rows.source,
-            "start": shard.start,
-            "end": shard.end,
-        }
-        storage.write_json(self._layout.record(shard), record)
-
-    def _write_rejects(self, rows: ShardRows) -> int:
-        rejects = rows.rejects
-        if rejects:
-            name = f"{rows.shard.split}-{rows.shard.index:05d}.jsonl"
-            with storage.publish(storage.join(self._layout.rejected, name)) as writer:
-                write_rejects(writer, rows.source, rejects)
-        return len(rejects)
-
-
-def load_transform(schema: Schema, layout: Layout) -> Transform:
-    """Reads the fitted transform, once a process."""
-    analysis = Analysis.from_json(storage.read_json(layout.analysis))
-    return Transform(
-        analysis.numeric,
-        tuple(read_vocabulary(layout.vocabulary, name).values for name in schema.categorical),
+def build_job(pipeline: beam.Pipeline, job: Job) -> None:
+    """Adds all steps to a pipeline; file names and small records are all that is shuffled."""
+    side = beam.pvalue.AsList
+    vocabularies = job.vocabularies()
+    once = pipeline | "Once" >> beam.Create([None])
+    tasks = pipeline | "Tasks" >> beam.Create(job.tasks) | "SpreadTasks" >> beam.Reshuffle()
+    parsed = tasks | "Parse" >> beam.ParDo(ParseTask(job=job))
+    entries = once | "Arrange" >> beam.FlatMap(arrange_all, side(parsed), job=job)
+    spread = entries | "SpreadEntries" >> beam.Reshuffle()
+    counts = side(spread | "Count" >> beam.ParDo(CountEntry(job=job)))
+    training = beam.pvalue.AsSingleton(
+        entries | "Training" >> beam.Filter(_has_training_rows) | "CountTraining" >> beam.combiners.Count.Globally()
     )
+    merged = (
+        pipeline
+        | "Columns" >> beam.Create(range(len(vocabularies.columns)))
+        | "SpreadColumns" >> beam.Reshuffle()
+        | "MergeColumns" >> beam.ParDo(MergeColumn(settings=vocabularies), counts, training)
+    )
+    rows = once | "MergeRest" >> beam.Map(merge_analysis, counts, training, schema=job.schema, path=job.analysis)
+    # The last step waits for this side input, and reads the files.
+    ready = side((merged, rows) | "Analyzed" >> beam.Flatten())
+    _ = spread | "Transform" >> beam.ParDo(TransformEntry(job=job), ready)
+
+
+def _has_training_rows(entry: Entry) -> bool:
+    return SPLITS[0] in entry.shards
 
 
 def preprocess(
@@ -148,7 +93,7 @@ def preprocess(
         whether there was anything to do.
 
     Raises:
-        DataError: no input, too many rejects, no training row.
+        DataError: no input, too many rejects, no training row, or an input that changed meanwhile.
         ConfigError: the run was made from other inputs or with another schema.
     """
     files = storage.find_inputs(inputs)
@@ -160,18 +105,36 @@ def preprocess(
     settings = {name: value for name, value in plain(config).items() if name != "max_rejects"}
     key = digest({"settings": settings, **origin})
     if run.is_done(EXAMPLES, key):
+        storage.remove(run.file(EXAMPLES, storage.WORK))  # a kill may leave it
         return False
+    split = Split.parse(config.split)
+    split.check(schema)
+    if config.layout == ROWS:
+        check_names(schema)
     _check_origin(run, origin, force)
-    tasks, total = plan(files, Split.parse(config.split), config.shard_mb << 20)
+    tasks = plan(files, schema, split, config.shard_mb << 20)
+    _warn(files, tasks)
+    parts = parts_of(sum(storage.stream_size(file) for file in files if file.size))
+    job = Job(tuple(tasks), schema, config, run.file(EXAMPLES), run.file("rejected"), parts)
+    run.begin(EXAMPLES, key, origin, beside=[job.rejected])
+    _run_job(job, options)
+    storage.require_unchanged(files, "call it again with --force when it is whole")
+    _finish(run, job, key, origin)
+    return True
+
+
+def parts_of(size: float) -> int:
+    """In how many parts the values of a column of so many bytes of log are merged."""
+    return min(math.ceil(size / _MERGED_BYTES), _MOST_PARTS)
+
+
+def _warn(files: Sequence[storage.InputFile], tasks: Sequence[Task]) -> None:
     planned = {task.file for task in tasks}
     for file in files:
         if file not in planned:
             print(f"warning: {file.path} is empty", file=sys.stderr)
-    layout = Layout(run.file(EXAMPLES), run.file("rejected"))
-    run.begin(EXAMPLES, key, origin, beside=[layout.rejected])
-    _run_job(tasks, schema, config, layout, options, total)
-    _finish(run, tasks, schema, config, layout, key, origin)
-    return True
+        elif file.compressed and file.size >= _WARN_COMPRESSED:
+            print(f"warning: {file.path} is compressed: one worker must read all of it", file=sys.stderr)
 
 
 def _check_origin(run: Run, origin: dict[str, Any], force: bool) -> None:
@@ -196,103 +159,77 @@ def _difference(before: Any, now: Any) -> str:
     return ""
 
 
-def _run_job(
-    tasks: list[Task],
-    schema: Schema,
-    config: PreprocessConfig,
-    layout: Layout,
-    options: PipelineOptions,
-    total: int,
-) -> None:
+def _run_job(job: Job, options: PipelineOptions) -> None:
     pipeline = beam.Pipeline(options=options)
-    build_job(pipeline, tasks, schema, config, layout)
-    shards = sum(len(task.shards) for task in tasks)
-    # Pass 1 writes a file for each training shard, pass 2 one for each shard, and between them lies one more.
-    files = shards + sum(len(task.only("train").shards) for task in tasks) + 1
+    build_job(pipeline, job)
+    total = sum(task.file.size for task in {task.index: task for task in job.tasks}.values()) / 1e6
+    ranges = sum(len(task.ranges) or 1 for task in job.tasks)
 
     def megabytes() -> float:
-        done = storage.count_files(layout.work, ".arrow") + storage.count_files(layout.work, ".json")
-        return total / 1e6 * done / files
+        # Parsing takes about half of the time.
+        done = storage.count_files(job.work, ".json")
+        return min(total, total * done / (2 * ranges))
 
-    progress = Progress("preprocess", total / 1e6, "MB", megabytes())
+    progress = Progress("preprocess", total, "MB", megabytes())
     with watched(progress, megabytes):
-        run_pipeline(pipeline)
-    progress.close(f"{shards} shards from {amount(total)}B")
+        result = run_pipeline(pipeline)
+    progress.close(f"{amount(total * 1e6)}B, {seconds_by_phase(result)}")
 
 
-def build_job(
-    pipeline: beam.Pipeline, tasks: list[Task], schema: Schema, config: PreprocessConfig, layout: Layout
-) -> None:
-    """Adds both passes to a pipeline; file names and manifest entries are all that is shuffled."""
-    read = pipeline | "Tasks" >> beam.Create(tasks) | "SpreadTasks" >> beam.Reshuffle()
-    counts = beam.pvalue.AsList(
-        read | "Count" >> beam.ParDo(AnalyzeTask(schema=schema, seed=config.seed, work=layout.work))
-    )
-    parts = sum(len(task.only("train").shards) for task in tasks)
-    merge = MergeColumn(
-        parts=parts,
-        folder=layout.vocabulary,
-        columns=schema.categorical,
-        min_count=config.min_count,
-        max_size=config.max_vocabulary,
-    )
-    sizes = (
-        pipeline
-        | "Columns" >> beam.Create(range(len(schema.categorical)))
-        | "SpreadColumns" >> beam.Reshuffle()
-        | "MergeCounts" >> beam.ParDo(merge, counts)
-    )
-    rows = (
-        pipeline
-        | "Once" >> beam.Create([None])
-        | "MergeRest" >> beam.Map(merge_analysis, counts, schema=schema, path=layout.analysis, parts=parts)
-    )
-    # Pass 2 starts when both are through: it waits for this side input, and reads the files.
-    ready = beam.pvalue.AsList((sizes, rows) | "Analyzed" >> beam.Flatten())
-    transform = TransformTask(schema=schema, seed=config.seed, layout=layout)
-    _ = read | "Transform" >> beam.ParDo(transform, ready)
-
-
-def _finish(
-    run: Run,
-    tasks: list[Task],
-    schema: Schema,
-    config: PreprocessConfig,
-    layout: Layout,
-    key: str,
-    origin: dict[str, Any],
-) -> None:
+def _finish(run: Run, job: Job, key: str, origin: dict[str, Any]) -> None:
     """Checks the whole, and writes spec and manifest."""
-    shards = [storage.read_json(layout.record(shard)) for task in tasks for shard in task.shards]
-    rejects = sum(shard["rejects"] for shard in shards)
-    rows = {split: sum(shard["rows"] for shard in shards if shard["split"] == split) for split in SPLITS}
-    clicks = {split: sum(shard["clicks"] for shard in shards if shard["split"] == split) for split in SPLITS}
-    lines = sum(rows.values()) + rejects
-    if rejects > config.reject_limit * lines:
-        raise DataError(
-            f"At most {config.max_rejects} of the lines must be bad. Received: {rejects} of {lines} "
-            f"({layout.rejected} says which and why; raise --max-rejects or mend the log)."
-        )
+    entries = [record for task in job.tasks for record in finished(task, partial(job.file, "parsed"))[0]]
+    done = [storage.read_json(job.file("done", _range(entry))) for entry in entries]
+    shards = [shard for of_range in done for shard in of_range]
+    for entry, of_range in zip(entries, done, strict=True):
+        if sum(shard["rows"] for shard in of_range) != entry["rows"]:
+            raise DataError(
+                f"Every row must end in a split. Received: {sum(shard['rows'] for shard in of_range)} of "
+                f"{entry['rows']} ({entry['source']}, {entry['start']} to {entry['end']})."
+            )
+    rows, clicks = (
+        {split: sum(shard[name] for shard in shards if shard["split"] == split) for split in SPLITS}
+        for name in ("rows", "clicks")
+    )
     if not clicks["train"] or clicks["train"] == rows["train"]:
         raise DataError(
             f"The training rows must have clicks and rows without. Received: {clicks['train']} clicks in "
             f"{rows['train']} training rows."
         )
-    analysis = Analysis.from_json(storage.read_json(layout.analysis))
-    assert sum(analysis.fold_rows) == rows["train"], "both passes see the same training rows"
-    vocabulary_ids = tuple(read_vocabulary(layout.vocabulary, name).ids for name in schema.categorical)
+    analysis = Analysis.from_json(storage.read_json(job.analysis))
+    if not 0 < sum(analysis.fold_click_weights) < sum(analysis.fold_weights):
+        raise DataError(
+            "The training rows must have clicks and rows without, both with a weight. Received: a weight of "
+            f"{sum(analysis.fold_click_weights):g} of clicks in {sum(analysis.fold_weights):g} of all."
+        )
+    assert sum(analysis.fold_rows) == rows["train"], "the rows that are counted are those that are written"
+    config = job.config
     spec = ExamplesSpec(
-        schema,
+        job.schema,
         analysis.numeric,
-        vocabulary_ids,
+        count_ids(job.vocabulary, job.schema.categorical),
+        config.oov_buckets,
         rows,
         clicks,
         analysis.fold_rows,
         analysis.fold_clicks,
-        lines,
-        rejects,
+        analysis.fold_weights,
+        analysis.fold_click_weights,
+        sum(entry["lines"] for entry in entries),
+        sum(entry["rejects"] for entry in entries),
         config.seed,
+        config.negative_rate,
+        config.layout,
     )
     storage.write_json(run.file(EXAMPLES, "spec.json"), spec.to_json())
-    storage.remove(layout.work)
-    run.finish(EXAMPLES, key, {**origin, "settings": plain(config), "shards": shards})
+    ranges = [{name: entry[name] for name in _ENTRY_FIELDS} for entry in entries]
+    run.finish(EXAMPLES, key, {**origin, "settings": plain(config), "entries": ranges, "shards": shards})
+    # Not before: from a part of it an unfinished stage could not go on.
+    storage.remove(job.work)
+
+
+_ENTRY_FIELDS = ("source", "start", "end", "lines", "rows", "rejects", "rejected")
+
+
+def _range(entry: dict[str, Any]) -> Range:
+    return Range(entry["file"], entry["number"], entry["start"], entry["end"])

@@ -1,71 +1,106 @@
-"""The shards of a log as parsed rows: what both passes of ``preprocess``, and ``predict``, read."""
+"""The ranges of a log as parsed rows: what ``preprocess`` and ``predict`` read."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
-from features.errors import DataError
-from features.lines import Chunk, read_chunks
-from features.parsing import ParsedRows, parse_chunk
+from features.errors import ArtifactError, DataError
+from features.json_lines import parse_json_chunk
+from features.lines import Chunk, LineReader
+from features.parquet_rows import check_columns, read_rows
+from features.parsing import parse_chunk
 from features.rejects import Reject
-from features.schema import Schema
+from features.rows import ParsedRows
+from features.schema import JSON, PARQUET, Schema
 from pipeline import storage
-from pipeline.plan import Shard, Task
+from pipeline.plan import Range, Task
 
 
 @dataclass(frozen=True)
-class ShardRows:
-    """The parsed lines of a shard.
+class RangeRows:
+    """The parsed lines of a range.
 
     Args:
         source: path of the file.
-        shard: the plan entry.
-        parts: rows and rejects, a part a chunk; none if no line starts in the shard.
+        range: of the file; the last one of a compressed file ends with the stream.
+        parts: rows and rejects, a part a chunk; none if no line starts in the range.
+        last: whether it is the last range of its task.
     """
 
     source: str
-    shard: Shard
+    range: Range
     parts: list[ParsedRows]
+    last: bool
 
     @property
     def rejects(self) -> list[Reject]:
         """The bad lines, in file order."""
         return [reject for part in self.parts for reject in part.rejects]
 
+    def record(self) -> dict[str, Any]:
+        """What is kept of the range when it is done: where it lies and what it holds, as plain JSON values."""
+        rows = sum(map(len, self.parts))
+        place = {name: getattr(self.range, name) for name in ("file", "number", "start", "end")}
+        counts = {"lines": rows + len(self.rejects), "rows": rows, "rejects": len(self.rejects)}
+        return {**place, **counts, "last": self.last}
 
-def read_shards(task: Task, shards: Sequence[Shard], schema: Schema, labelled: bool = True) -> Iterator[ShardRows]:
-    """Parses some shards of a task, one after another; of the raw bytes no more than a chunk is held.
+
+def read_ranges(task: Task, schema: Schema, labelled: bool = True, first: int = 0) -> Iterator[RangeRows]:
+    """Parses the ranges of a task, one after another; of the raw bytes no more than a chunk is held.
 
     Args:
         task: of the plan.
-        shards: of the task, in order.
         schema: of the log.
         labelled: whether the log has the label column.
+        first: number of the range in the task to begin with.
 
     Raises:
-        DataError: the file is damaged, has another header than the schema, or a line was lost.
+        DataError: the file is damaged, has another header or other columns than the schema, or a line was lost.
+        ArtifactError: the file cannot be read.
     """
-    if not shards:
-        return
+    if schema.format == PARQUET:
+        ranges = _read_parquet(task, schema, labelled)
+    else:
+        ranges = _read_lines(task, schema, labelled, first)
+    try:
+        yield from ranges
+    except OSError as error:
+        reason, path = error.strerror or error, task.file.path
+        raise ArtifactError(f"A file must be readable to its end. Received: {path} ({reason}).") from error
+
+
+def _read_lines(task: Task, schema: Schema, labelled: bool, first: int) -> Iterator[RangeRows]:
+    parse = parse_json_chunk if schema.format == JSON else parse_chunk
+    path = task.file.path
     with storage.open_log(task.file) as stream:
-        chunks = read_chunks(stream, [(shard.start, shard.end) for shard in shards])
-        groups = itertools.groupby(chunks, key=itemgetter(0))
-        filled, group = next(groups, (None, iter(())))
-        for index, shard in enumerate(shards):
-            parts = []
-            if index == filled:
-                parts = [_parse(chunk, schema, labelled, task.file.path) for _, chunk in group]
-                filled, group = next(groups, (None, iter(())))
-            yield ShardRows(task.file.path, shard, parts)
+        reader = LineReader(stream)
+        for number, part in enumerate(task.all_ranges()):
+            if number < first:
+                continue
+            rows = [_parse(parse, chunk, schema, labelled, path) for chunk in reader.chunks(part.start, part.end)]
+            last = reader.ended if task.file.compressed else True
+            end = reader.position if task.file.compressed and last else part.end
+            yield RangeRows(path, replace(part, end=end), rows, last)
+            if last:
+                return
 
 
-def _parse(chunk: Chunk, schema: Schema, labelled: bool, source: str) -> ParsedRows:
+def _read_parquet(task: Task, schema: Schema, labelled: bool) -> Iterator[RangeRows]:
+    path = task.file.path
+    with storage.open_read(path) as stream:
+        check_columns(stream, schema, labelled, path)
+        for part in task.ranges:
+            yield RangeRows(path, part, list(read_rows(stream, part.start, part.end, schema, labelled, path)), True)
+
+
+def _parse(
+    parse: Callable[[Chunk, Schema, bool], ParsedRows], chunk: Chunk, schema: Schema, labelled: bool, source: str
+) -> ParsedRows:
     """Parses a chunk and makes sure that no line was lost."""
     try:
-        rows = parse_chunk(chunk, schema, labelled)
+        rows = parse(chunk, schema, labelled)
     except DataError as error:
         raise DataError(f"{error} File: {source}.") from error
     # Counted apart from the parser. Only a file's first line, possibly behind a byte order mark, is a header.
@@ -77,3 +112,21 @@ def _parse(chunk: Chunk, schema: Schema, labelled: bool, source: str) -> ParsedR
             f"({source}, {len(chunk.data)} bytes from {chunk.offset})."
         )
     return rows
+
+
+def finished(task: Task, record_path: Callable[[Range], str]) -> tuple[list[dict[str, Any]], bool]:
+    """The records of a task's ranges that are done, in order, and whether these are all.
+
+    Args:
+        task: of the plan.
+        record_path: where the record of a range lies.
+    """
+    records: list[dict[str, Any]] = []
+    for part in task.all_ranges():
+        path = record_path(part)
+        if not storage.exists(path):
+            return records, False
+        records.append(storage.read_json(path))
+        if records[-1]["last"]:
+            return records, True
+    return records, False

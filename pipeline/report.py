@@ -10,8 +10,10 @@ import pandas as pd
 import yaml
 
 from features.errors import ArtifactError
+from features.spec import ExamplesSpec
 from models.metrics import METRICS
 from pipeline import storage
+from pipeline.inspect_run import inspect
 from pipeline.keys import evaluation_key
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
@@ -51,6 +53,7 @@ def report_data(run: Run) -> ReportData:
         health=pd.DataFrame(teacher["health"]),
         agreement=pd.DataFrame(teacher.get("agreement", [])),
         bayes=_bayes(models, splits),
+        tables=inspect(run),
         provenance=[*_provenance(run), *_settings(models)],
         notes=_notes(splits, models),
     )
@@ -175,6 +178,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("Inputs", ", ".join(item["path"] for item in examples["inputs"])),
         ("Rows", rows),
         ("Click rate of the training rows", f"{spec.base_rate:.4f}"),
+        *weighting(spec),
         ("Rejects", f"{spec.rejects:,} of {spec.lines:,} lines"),
         ("Preprocessing", settings),
         ("Examples", run.identity(EXAMPLES)),
@@ -182,6 +186,18 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("Targets", run.identity(TARGETS)),
         ("Packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
+
+
+def weighting(spec: ExamplesSpec) -> list[tuple[str, str]]:
+    """What rows count and how they are resampled, where that is not once and one by one: (name, value)."""
+    rate, schema = spec.negative_rate, spec.schema
+    sampled = f"{rate:g}; each that is left counts as {1 / rate:g}, and probabilities are those of the whole log"
+    items = {
+        "Weights of the rows": schema.weight and f"column {schema.weight}; metrics and click rates are weighted",
+        "Share of the rows without click in the log": sampled if rate < 1 else None,
+        "Intervals": schema.group and f"rows with the same {schema.group} are resampled together",
+    }
+    return [(name, text) for name, text in items.items() if text]
 
 
 def _settings(models: dict[str, Any]) -> list[tuple[str, str]]:

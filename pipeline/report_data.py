@@ -42,6 +42,7 @@ class ReportData:
         bayes: Generated logs only, row a model: model, split (optional), excess (logloss above that of the
             true probability, nats), gap_share (optional: share of the way from `students/hard` to the
             teacher).
+        tables: The data by name, as `pipeline.inspect_run.inspect` gives it.
         provenance: Inputs, split sizes, rejects, settings, versions, fingerprints, date: (name, value).
         notes: Sentences that a reader must know, for example "There are no test rows in this run.".
     """
@@ -57,6 +58,7 @@ class ReportData:
     health: pd.DataFrame = field(default_factory=_frame)
     agreement: pd.DataFrame = field(default_factory=_frame)
     bayes: pd.DataFrame = field(default_factory=_frame)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     provenance: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline import report_sections
 from pipeline.report_data import ReportData
+from pipeline.report_data_section import data_section
 from pipeline.report_style import STYLE
 from pipeline.svg import element, safe
 
@@ -48,6 +49,7 @@ def render(data: ReportData) -> str:
         "Size and speed": report_sections.costs,
         "Subclasses": report_sections.subclasses,
         "Distance to the optimum": report_sections.bayes,
+        "Data": data_section,
         "Provenance": report_sections.provenance,
     }
     bodies = {name: body for name, section in sections.items() if (body := section(data))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,22 +39,33 @@ def require_validation(spec: ExamplesSpec) -> None:
         )
 
 
+def require_blocks(spec: ExamplesSpec) -> None:
+    """Raises a ConfigError for examples that were written a row a record: our stages read blocks."""
+    if spec.layout != "blocks":
+        raise ConfigError(
+            f"The examples of a run must be in blocks for training. Received: --layout {spec.layout} (spec.json); "
+            "preprocess into another run with --layout blocks."
+        )
+
+
 def example_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
-    """The shards of a split, without targets."""
+    """The shards of a split, without targets.
+
+    Raises:
+        ConfigError: see :func:`require_blocks`.
+    """
+    require_blocks(spec)
     paths = [run.file(EXAMPLES, shard["path"]) for shard in run.shards(split) if shard["rows"]]
-    return ShardFiles(paths, (len(spec.schema.numeric), len(spec.schema.categorical)))
+    columns = len(spec.schema.numeric), len(spec.schema.categorical)
+    return ShardFiles(paths, columns, weighted=spec.schema.weight is not None)
 
 
 def target_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
     """The shards of a split, with the targets of the same shards beside them."""
     manifest = run.manifest(TARGETS)
-    files = example_files(run, spec, split)
-    return ShardFiles(
-        files.examples,
-        files.columns,
-        [run.file(TARGETS, shard["path"]) for shard in run.shards(split, TARGETS) if shard["rows"]],
-        manifest["teacher"],
-        manifest["outputs"],
+    targets = [run.file(TARGETS, shard["path"]) for shard in run.shards(split, TARGETS) if shard["rows"]]
+    return replace(
+        example_files(run, spec, split), targets=targets, teacher=manifest["teacher"], outputs=manifest["outputs"]
     )
 
 
@@ -113,10 +125,14 @@ def read_vocabularies(run: Run, spec: ExamplesSpec) -> list[Vocabulary]:
 
 
 def click_counts(vocabularies: list[Vocabulary], spec: ExamplesSpec) -> ClickCounts:
-    """Counts and clicks of all training rows."""
-    return ClickCounts.of(vocabularies, spec.fold_rows, spec.fold_clicks)
+    """Counts and clicks of all training rows, with their weights if there are any."""
+    if spec.schema.weight is None:
+        return ClickCounts.of(vocabularies, spec.fold_rows, spec.fold_clicks)
+    return ClickCounts.of(vocabularies, spec.fold_rows, spec.fold_click_weights, spec.fold_weights)
 
 
 def table_layout(vocabularies: list[Vocabulary], spec: ExamplesSpec, min_count: int) -> TableLayout:
     """The embedding table of a model that keeps values with ``min_count`` training rows."""
-    return TableLayout.of([vocabulary.kept(min_count) for vocabulary in vocabularies], spec.numeric)
+    kept = [vocabulary.kept(min_count) for vocabulary in vocabularies]
+    sizes = [len(vocabulary.values) for vocabulary in vocabularies]
+    return TableLayout.of(kept, spec.numeric, sizes, spec.buckets)

@@ -6,9 +6,11 @@ Remote paths (``gs://`` and whatever else Beam's file systems know) go through B
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -27,8 +30,18 @@ from features.errors import ArtifactError, ConfigError, DataError
 WORK = ".work"
 """Folder inside a stage's for what only the unfinished stage needs."""
 
+# A full disk, a quota, a folder that must not be written to, a disk that is read-only or broken.
+_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+
 TEMPORARY = ".tmp"
 """How the names of unfinished local files end."""
+
+GZIP, ZSTD = ".gz", (".zst", ".zstd")
+"""How the names of compressed logs end."""
+
+_BUFFER_BYTES = 1 << 20
+# So much of a compressed file says how long it is decompressed.
+_SAMPLE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,8 @@ class InputFile:
 
     @property
     def compressed(self) -> bool:
-        """Whether the file is gzip, by its name."""
-        return self.path.endswith(".gz")
+        """Whether the file is gzip or zstd, by its name."""
+        return self.path.endswith((GZIP, *ZSTD))
 
 
 def is_remote(path: str) -> bool:
@@ -112,6 +125,13 @@ def version(path: str) -> list[int] | None:
     return [matches[0].size, matches[0].version] if matches else None
 
 
+def require_unchanged(files: Sequence[InputFile], advice: str) -> None:
+    """Raises a DataError, with advice, for an input that is no longer what it was when it was listed."""
+    for file in files:
+        if version(file.path) != [file.size, file.version]:
+            raise DataError(f"An input must not change while it is read. Received: {file.path} has changed; {advice}.")
+
+
 def open_read(path: str) -> BinaryIO:
     """Opens a file for reading its bytes as they are.
 
@@ -132,30 +152,92 @@ def open_log(file: InputFile) -> Iterator[BinaryIO]:
     """Opens a file of the log, decompressed.
 
     Raises:
-        DataError: a gzip file is damaged or ends early.
+        DataError: a gzip or zstd file is damaged or ends early.
     """
     with open_read(file.path) as raw:
         if not file.compressed:
             yield raw
             return
+        with _decompressed(raw, file.path) as stream:
+            yield stream
+
+
+@contextlib.contextmanager
+def _decompressed(raw: BinaryIO, path: str) -> Iterator[BinaryIO]:
+    if path.endswith(ZSTD):
+        yield cast(BinaryIO, io.BufferedReader(_ZstdFile(raw, path), _BUFFER_BYTES))
+        return
+    try:
+        with gzip.GzipFile(fileobj=raw) as stream:
+            yield cast(BinaryIO, stream)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"A gzip file must be whole. Received: {error} ({path}).") from error
+
+
+def stream_size(file: InputFile) -> int:
+    """Bytes of a file of the log, decompressed: of a large compressed one as many as its beginning suggests.
+
+    Raises:
+        DataError: the beginning is damaged.
+    """
+    if not file.compressed:
+        return file.size
+    with open_read(file.path) as raw:
+        counting = _CountingReader(raw)
+        with _decompressed(cast(BinaryIO, counting), file.path) as stream:
+            found = len(stream.read(_SAMPLE_BYTES))
+    return found if found < _SAMPLE_BYTES else max(found, round(found * file.size / counting.bytes))
+
+
+class _CountingReader(io.RawIOBase):
+    """Counts what is read from a stream."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.bytes = stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.bytes += len(data)
+        return len(data)
+
+
+class _ZstdFile(io.RawIOBase):
+    """Decompresses a zstd file, of one frame or several, forward only."""
+
+    def __init__(self, raw: BinaryIO, path: str) -> None:
+        self._stream = pa.CompressedInputStream(raw, "zstd")
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         try:
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield cast(BinaryIO, stream)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"A gzip file must be whole. Received: {error} ({file.path}).") from error
+            data = self._stream.read(len(buffer))
+        except OSError as error:
+            if error.errno is not None:  # of the file below, not of what is in it
+                raise
+            raise DataError(f"A zstd file must be whole. Received: {error} ({self._path}).") from error
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class HashingWriter:
-    """Counts and hashes what is written to a stream."""
+    """Counts and (unless told otherwise) hashes what is written to a stream."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, hashed: bool = True) -> None:
+        self._stream, self._hashed = stream, hashed
         self._digest = hashlib.sha256()
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
         """Writes all of the data."""
-        self._digest.update(data)
+        if self._hashed:
+            self._digest.update(data)
         self.bytes += len(data)
         return self._stream.write(data)
 
@@ -175,26 +257,28 @@ class HashingWriter:
 
 
 @contextlib.contextmanager
-def publish(path: str) -> Iterator[HashingWriter]:
+def publish(path: str, hashed: bool = True) -> Iterator[HashingWriter]:
     """Writes a file that appears under its name whole or not at all."""
     if is_remote(path):
         # An object appears when its stream is closed, which also happens to one that is given up.
         with tempfile.TemporaryFile() as file:
-            yield HashingWriter(cast(BinaryIO, file))
+            yield HashingWriter(cast(BinaryIO, file), hashed)
             file.seek(0)
             stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
             shutil.copyfileobj(file, stream)
             stream.close()
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(temporary, "wb") as file:
-            yield HashingWriter(file)
+            yield HashingWriter(file, hashed)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.errno in _WRITING:
+            raise ArtifactError(f"A file must be writable. Received: {path} ({error.strerror}).") from error
         raise
 
 

@@ -26,6 +26,7 @@ from pipeline.stage_inputs import (
     example_files,
     naming_damage,
     read_vocabularies,
+    require_blocks,
     require_local,
     require_validation,
     table_layout,
@@ -47,6 +48,7 @@ def train_teacher(run: Run, config: TeacherConfig) -> bool:
     require_local(run)
     run.begin(TEACHER, key)
     spec = run.spec()
+    require_blocks(spec)
     require_validation(spec)
     vocabularies = read_vocabularies(run, spec)
     parts = [_train_part(run, spec, vocabularies, config, part) for part in range(max(config.folds, 1))]

@@ -118,5 +118,5 @@ def test_the_student_is_served_by_tensorflow_alone(made: Made, tmp_path: Path) -
     p_click, reasons, ours = json.loads(done.stdout)
     assert ours == [] and set(reasons) == {""}
     predict(model, [str(few)], str(tmp_path / "output"), make_options((), 1))
-    expected = pq.read_table(tmp_path / "output" / "part-00000.parquet")["p_click"].to_numpy()
+    expected = pq.read_table(tmp_path / "output" / "part-00000-000000.parquet")["p_click"].to_numpy()
     np.testing.assert_allclose(p_click, expected, atol=1e-6, rtol=0)

@@ -85,7 +85,10 @@ def test_codes_by_hand() -> None:
 
 
 def test_coarse_edges_are_every_second_one() -> None:
-    columns = [NumericColumn("I1", 1.0, 2.0, 0, (0.0, 1.0, 2.0, 4.0, 5.0)), NumericColumn("I2", 0.0, 1.0, 3, ())]
+    columns = [
+        NumericColumn("I1", "log", 1.0, 2.0, 0, (0.0, 1.0, 2.0, 4.0, 5.0)),
+        NumericColumn("I2", "log", 0.0, 1.0, 3, ()),
+    ]
     assert [edges.tolist() for edges in coarse_edges(columns)] == [[-0.5, 0.5, 2.0], []]
 
 
@@ -224,3 +227,80 @@ def test_tensorflow_takes_a_table_without_cells() -> None:
     block = make_block(3)
     found = CrossStatistics(nothing, EDGES)(tf.constant(block.ids), tf.constant(block.dense), tf.constant([0, 5, 10]))
     assert found.shape == (3, 2) and not found.numpy().any()
+
+
+def weighted_rows(weights: list[float], rows: int = 4000) -> CrossRows:
+    block = make_block(rows)
+    chosen = np.random.default_rng(5).choice(weights, rows).astype(np.float32)
+    return cross_rows(dataclasses.replace(block, weights=chosen), EDGES)
+
+
+def take(rows: CrossRows, places: np.ndarray, weighted: bool = False) -> CrossRows:
+    weights = rows.weights[places] if weighted and rows.weights is not None else None
+    return CrossRows(rows.codes[places], rows.labels[places], rows.folds[places], rows.categorical, weights)
+
+
+def assert_close(found: CrossTable, expected: CrossTable) -> None:
+    assert found.crosses == expected.crosses and len(found.crosses) > 2
+    assert found.keys.tolist() == expected.keys.tolist()
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def every_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows decide which cells there are; here all of them."""
+    monkeypatch.setattr(crosses, "_MIN_CELL_ROWS", 1)
+    monkeypatch.setattr(crosses, "_MIN_CELL_SHARE", 0.0)
+
+
+def test_weights_of_one_change_nothing(rows: CrossRows, table: CrossTable) -> None:
+    found = find_crosses(weighted_rows([1.0]), 100)
+    assert found.crosses == table.crosses and found.keys.tobytes() == table.keys.tobytes()
+    assert found.values.tobytes() == table.values.tobytes()
+
+
+@pytest.mark.usefixtures("every_cell")
+def test_weight_two_is_the_row_twice() -> None:
+    rows = weighted_rows([1.0, 2.0])
+    assert rows.weights is not None
+    twice = take(rows, np.repeat(np.arange(len(rows)), rows.weights.astype(int)))
+    for number in (2, 100):
+        assert_close(find_crosses(rows, number), find_crosses(twice, number))
+
+
+@pytest.mark.usefixtures("every_cell")
+def test_weight_zero_is_the_row_absent() -> None:
+    rows = weighted_rows([0.0, 1.0, 1.0])
+    assert rows.weights is not None
+    rest = take(rows, np.flatnonzero(rows.weights))
+    for number in (2, 100):
+        assert_close(find_crosses(rows, number), find_crosses(rest, number))
+
+
+def test_rows_decide_which_cells_there_are(rows: CrossRows, table: CrossTable) -> None:
+    light = find_crosses(weighted_rows([1e-4]), 100)
+    assert light.crosses == table.crosses and light.keys.tolist() == table.keys.tolist()
+    # What they say is smoothed by 30 rows of the prior, in which a ten-thousandth of a row is nothing.
+    assert np.abs(light.values).max() < np.abs(table.values).max() / 20
+
+
+def test_no_weight_at_all_chooses_no_pair() -> None:
+    found = find_crosses(weighted_rows([0.0]), 8)
+    assert found.crosses == ((4,), (5,)) and not found.values.any()
+
+
+def test_weighted_labels_of_a_fold_leave_no_trace() -> None:
+    rows = weighted_rows([0.1, 0.7, 3.3, 1e4])
+    flipped = np.where(rows.folds == 4, 1 - rows.labels, rows.labels).astype(np.uint8)
+    statistics = [crosses._Statistics(dataclasses.replace(rows, labels=labels)) for labels in (rows.labels, flipped)]
+    for column in range(rows.codes.shape[1]):
+        own = [found._single[column][:, 4].tobytes() for found in statistics]
+        assert own[0] == own[1]
+
+
+def test_parts_with_weights(rows: CrossRows) -> None:
+    whole = weighted_rows([0.5, 2.0])
+    parts = [whole.take(slice(start, start + 1000)) for start in range(0, len(whole), 1000)]
+    joined = CrossRows.concatenate(parts)
+    assert joined.weights is not None and np.array_equal(joined.weights, whole.weights)
+    assert CrossRows.concatenate([rows]).weights is None

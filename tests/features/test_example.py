@@ -44,6 +44,36 @@ def test_the_same_features_give_the_same_bytes_in_any_order(features: dict[str, 
     assert encode_example({name: features[name] for name in names}) == encode_example(features)
 
 
+def field(tag: int, value: bytes) -> bytes:
+    """A length-delimited field, its length written as the base-128 digits of a number, lowest first."""
+    digits, rest = [], len(value)
+    while rest >= 128:
+        rest, digit = divmod(rest, 128)
+        digits.append(digit + 128)
+    return bytes([tag, *digits, rest]) + value
+
+
+def message(entries: list[tuple[bytes, bytes]]) -> bytes:
+    parts = [field(10, name) + field(18, field(10, field(10, value))) for name, value in entries]
+    return field(10, b"".join(field(10, part) for part in parts))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=4), st.binary(max_size=300)), max_size=5), st.randoms())
+def test_entries_in_any_order_are_read_and_a_name_twice_is_an_error(
+    entries: list[tuple[str, bytes]], random: Random
+) -> None:
+    random.shuffle(entries)
+    data = message([(name.encode(), value) for name, value in entries])
+    features = dict(entries)
+    if len(features) < len(entries):
+        with pytest.raises(ArtifactError, match="twice"):
+            decode_example(data)
+        return
+    assert decode_example(data) == features
+    assert encode_example(features) == message(sorted((name.encode(), value) for name, value in entries))
+
+
 def test_tensorflow_reads_the_same() -> None:
     from models.backend import tf
 
@@ -120,6 +150,21 @@ def test_every_changed_byte_gives_features_or_an_artifact_error() -> None:
                 decode_example(data[:position] + bytes([value]) + data[position + 1 :])
             except ArtifactError:
                 pass
+
+
+@settings(deadline=None, max_examples=300)
+@given(FEATURES, st.data())
+def test_damage_gives_features_that_encode_again_or_an_artifact_error(
+    features: dict[str, bytes], data: st.DataObject
+) -> None:
+    whole = encode_example(features)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(start + 5, len(whole))))
+    try:
+        found = decode_example(whole[:start] + data.draw(st.binary(max_size=5)) + whole[end:])
+    except ArtifactError:
+        return
+    assert decode_example(encode_example(found)) == found
 
 
 @settings(deadline=None, max_examples=300)

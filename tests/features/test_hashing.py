@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from features.hashing import FOLDS, folds, groups, mix, row_order, salt
+from features.hashing import FOLDS, folds, groups, groups_of, mix, row_order, salt
 
 OFFSETS = np.array([0, 1, 100, 4096, 2**31, 2**32 + 1, 2**40, 2**62], np.int64)
 # Offsets as they come: the starts of 50,000 lines.
@@ -65,6 +65,17 @@ def test_groups_are_uniform_and_independent_of_folds() -> None:
     group = groups(LINES, "day_0.tsv", 20)
     cells = np.bincount(group * FOLDS + folds(LINES, "day_0.tsv", 0), minlength=200)
     assert len(cells) == 200 and chisquare(cells).pvalue > 1e-4
+
+
+def test_rows_of_a_group_share_a_bootstrap_group() -> None:
+    hashes = np.array([5, -(2**63), 2**63 - 1, 0, -1, 5], np.int64)
+    found = groups_of(np.tile(hashes, 3), 200)
+    assert found.dtype == np.int64 and found.reshape(3, 6).tolist() == [found[:6].tolist()] * 3
+    assert found[0] == found[5] and len(set(found[:5].tolist())) == 5
+    # Whatever the hash: numbers in a row are as good as random ones.
+    count = np.bincount(groups_of(np.arange(50_000), 200), minlength=200)
+    assert len(count) == 200 and chisquare(count).pvalue > 1e-4
+    assert groups_of(np.zeros(0, np.int64), 7).shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import lines
-from features.lines import Chunk, read_chunks
+from features.lines import Chunk, LineReader, read_chunks
 
 
 class ForwardOnly(io.RawIOBase):
@@ -189,3 +189,63 @@ def test_a_plain_file_is_not_read_from_its_beginning():
 def test_ranges_must_be_sorted(ranges):
     with pytest.raises(ValueError, match="sorted"):
         list(read_chunks(io.BytesIO(b"a\n"), ranges))
+
+
+class TestLineReader:
+    @settings(deadline=None)
+    @given(contents, cuts, sizes, st.integers(1, 9))
+    def test_ranges_that_are_asked_for_one_by_one(self, data, bounds, size, slack):
+        with mock.patch.object(lines, "_SLACK_BYTES", slack):
+            for stream in streams(data):
+                reader, found = LineReader(stream, size), []
+                for start, end in zip([0, *bounds], [*bounds, 10**9], strict=True):
+                    inside = [line for chunk in reader.chunks(start, end) for line in inner_lines(chunk)]
+                    assert all(start <= offset < end for offset, _ in inside)
+                    if inside:
+                        assert reader.position == inside[-1][0] + len(inside[-1][1])
+                    found += inside
+                assert found == lines_of(data) and reader.ended
+                # A plain file is not read to learn where it ends.
+                assert isinstance(stream, io.BytesIO) or reader.position == len(data)
+
+    @settings(deadline=None)
+    @given(contents, st.integers(0, 120), sizes)
+    def test_it_has_ended_when_nothing_is_left(self, data, end, size):
+        for stream in streams(data):
+            reader = LineReader(stream, size)
+            list(reader.chunks(0, end))
+            assert reader.ended == (not [offset for offset, _ in lines_of(data) if offset >= end])
+
+    def test_position_and_end_of_lines_by_hand(self):
+        for stream in streams(b"ab\ncdef\ngh"):
+            reader = LineReader(stream)
+            assert (reader.position, reader.ended) == (0, False)
+            assert list(reader.chunks(0, 1)) == [Chunk(0, b"ab\n")]
+            assert (reader.position, reader.ended) == (3, False)
+            # The line from 3 to 8 belongs to the range that holds its first byte.
+            assert list(reader.chunks(1, 4)) == [Chunk(3, b"cdef\n")]
+            assert list(reader.chunks(4, 8)) == []
+            assert (reader.position, reader.ended) == (8, False)
+            assert list(reader.chunks(8, 9)) == [Chunk(8, b"gh")]
+            assert (reader.position, reader.ended) == (10, True)
+            assert list(reader.chunks(9, 99)) == [] and reader.ended
+
+    def test_it_may_begin_in_the_middle(self):
+        for stream in streams(b"\xef\xbb\xbfab\ncdef\ngh\n"):
+            reader = LineReader(stream, 1)
+            assert list(reader.chunks(5, 7)) == [Chunk(6, b"cdef\n")]
+            assert list(reader.chunks(50, 60)) == [] and reader.ended
+
+    @pytest.mark.parametrize(("data", "ended"), [(b"", True), (b"\xef\xbb\xbf", False), (b"\n", False)])
+    def test_before_the_first_range(self, data, ended):
+        for stream in streams(data):
+            assert LineReader(stream).ended == ended
+
+    @pytest.mark.parametrize("size", [0, -1])
+    def test_the_size_of_chunks_must_be_positive(self, size):
+        with pytest.raises(ValueError, match="`chunk_bytes` should be positive. Received: "):
+            LineReader(io.BytesIO(b""), size)
+
+
+def inner_lines(chunk: Chunk) -> list[tuple[int, bytes]]:
+    return [(chunk.offset + offset - 1, line) for offset, line in lines_of(b"\n" + chunk.data)[1:]]

@@ -1,10 +1,11 @@
-"""The numeric transform and its statistics against the standard library, NumPy and pandas in float64."""
+"""Numeric transforms and their statistics against the standard library, NumPy and pandas in float64."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from features.numeric import BUCKETS, NumericColumn, NumericStatistics, signed_log, standardise
+from features.logarithms import inverse_signed_log, signed_log
+from features.numeric import BUCKETS, NumericColumn, NumericStatistics, standardise
+from features.schema import LINEAR, LOG, QUANTILE, SQUARED_LOG, TRANSFORMS
 
 HUGE = float(np.float32(3e38))
 LARGEST = float(np.finfo(np.float32).max)
@@ -27,15 +30,18 @@ VALUES = st.one_of(
 TABLES = hnp.arrays(np.float32, st.tuples(st.integers(0, 40), st.just(2)), elements=VALUES)
 
 
-def gathered(*parts: np.ndarray) -> NumericStatistics:
-    statistics = NumericStatistics(parts[0].shape[1])
+def gathered(*parts: np.ndarray, transform: str = LOG) -> NumericStatistics:
+    """The statistics of rows, each counted once."""
+    statistics = NumericStatistics([transform] * parts[0].shape[1])
     for part in parts:
-        statistics.update(part)
+        for index, values in enumerate(part.T):
+            statistics.update(index, values, np.ones(len(values), np.int64))
     return statistics
 
 
-def column_of(values: Sequence[float]) -> NumericColumn:
-    (column,) = gathered(np.array(values, np.float32)[:, np.newaxis]).columns(["x"])
+def column_of(values: Sequence[float], transform: str = LOG) -> NumericColumn:
+    table = np.array(values, np.float32)[:, np.newaxis]
+    (column,) = gathered(table, transform=transform).columns(["x"])
     return column
 
 
@@ -49,33 +55,6 @@ def random_table(rows: int = 3000, seed: int = 0) -> np.ndarray:
 
 def t(value: float) -> float:
     return math.copysign(math.log1p(abs(value)), value)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.0, 0.0),
-        (1.0, 0.6931471805599453),
-        (-1.0, -0.6931471805599453),
-        (99.0, 4.605170185988092),
-        (-7.0, -2.0794415416798357),
-        (16777216.0, 16.635532393043330),
-        (LARGEST, 88.72283905206835),
-    ],
-)
-def test_signed_log_by_hand(value: float, expected: float) -> None:
-    found = signed_log(np.array([value], np.float32))
-    assert found.dtype == np.float64 and found[0] == pytest.approx(expected, rel=1e-15)
-
-
-@settings(deadline=None)
-@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2), elements=VALUES))
-def test_signed_log_is_odd_keeps_nan_and_agrees_with_the_standard_library(values: np.ndarray) -> None:
-    found = signed_log(values)
-    expected = np.array([t(value) for value in values.ravel().tolist()]).reshape(values.shape)
-    np.testing.assert_allclose(found, expected, rtol=3e-16, atol=0)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
-    np.testing.assert_array_equal(signed_log(-values), -found)
 
 
 def test_statistics_against_pandas() -> None:
@@ -102,7 +81,7 @@ def test_standardise_against_float64_pandas() -> None:
 
 
 def test_standardise_rounds_once() -> None:
-    column = NumericColumn("x", 1.25, 0.3, 0, ())
+    column = NumericColumn("x", LOG, 1.25, 0.3, 0, ())
     values = [0.0, 3.0, -8.0, NAN, 123456.0, HUGE]
     expected = [np.float32((t(value) - 1.25) / 0.3) for value in values]
     found = standardise(np.array(values, np.float32)[:, np.newaxis], [column])[:, 0]
@@ -113,55 +92,82 @@ def test_standardise_rounds_once() -> None:
 @settings(deadline=None, max_examples=50)
 @given(TABLES)
 def test_sums_are_fixed_point_integers(table: np.ndarray) -> None:
-    statistics = gathered(table)
-    assert statistics.rows == len(table)
-    for index in range(2):
+    for index, found in enumerate(gathered(table).to_json()):
         logs = [t(value) for value in table[:, index].tolist() if not math.isnan(value)]
         # The logarithms of two libraries may round to neighbouring integers: one unit a row, two for squares of 89.
-        assert abs(statistics.sums[index] - sum(round(log * 2**32) for log in logs)) <= len(logs)
-        assert abs(statistics.squares[index] - sum(round(log * log * 2**32) for log in logs)) <= 2 * len(logs)
-        assert statistics.cells[index].sum() == len(logs)
+        assert abs(found["total"] - sum(round(log * 2**32) for log in logs)) <= len(logs)
+        assert abs(found["squares"] - sum(round(log * log * 2**32) for log in logs)) <= 2 * len(logs)
+        assert (sum(found["cells"][1]), found["missing"]) == (len(logs), len(table) - len(logs))
 
 
 @settings(deadline=None)
-@given(TABLES, st.lists(st.integers(0, 40), max_size=4), st.booleans())
-@example(random_table(300)[:, :2], [17, 100], False)
-def test_any_division_gives_exactly_the_same(table: np.ndarray, cuts: list[int], merge: bool) -> None:
-    whole = gathered(table)
+@given(TABLES, st.lists(st.integers(0, 40), max_size=4), st.booleans(), st.sampled_from(TRANSFORMS))
+@example(random_table(300)[:, :2], [17, 100], False, LOG)
+def test_any_division_gives_exactly_the_same(table: np.ndarray, cuts: list[int], merge: bool, transform: str) -> None:
+    whole = gathered(table, transform=transform)
     parts = np.split(table, sorted(cuts))
     if merge:
-        other = NumericStatistics(2)
+        other = NumericStatistics([transform] * 2)
         for part in parts[::-1]:
-            other.merge(gathered(part))
+            other.merge(gathered(part, transform=transform))
     else:
-        other = gathered(*parts[::-1])
+        other = gathered(*parts[::-1], transform=transform)
     assert other.to_json() == whole.to_json()
     assert other.columns("ab") == whole.columns("ab")
 
 
-def test_the_order_of_the_rows_does_not_matter() -> None:
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_order_of_the_rows_does_not_matter(transform: str) -> None:
     table = random_table()
-    assert gathered(table[np.random.default_rng(1).permutation(len(table))]).to_json() == gathered(table).to_json()
+    shuffled = table[np.random.default_rng(1).permutation(len(table))]
+    assert gathered(shuffled, transform=transform).to_json() == gathered(table, transform=transform).to_json()
 
 
-def test_sums_of_many_of_the_largest_values_do_not_overflow() -> None:
-    rows = 300_000
-    statistics = gathered(np.full((rows, 1), LARGEST, np.float32))
-    log = math.log1p(LARGEST)
-    assert statistics.sums[0] == pytest.approx(rows * log * 2**32, rel=1e-12)
-    assert statistics.squares[0] == pytest.approx(rows * log * log * 2**32, rel=1e-12)
-    assert statistics.squares[0] > 2**63
+@settings(deadline=None)
+@given(st.lists(st.tuples(VALUES, st.integers(0, 5)), max_size=40), st.sampled_from(TRANSFORMS))
+def test_counts_stand_for_rows(items: list[tuple[float, int]], transform: str) -> None:
+    statistics = NumericStatistics([transform])
+    statistics.update(0, np.array([item[0] for item in items], np.float32), np.array([item[1] for item in items], int))
+    rows = np.array([value for value, count in items for _ in range(count)], np.float32)
+    assert statistics.to_json() == gathered(rows[:, np.newaxis], transform=transform).to_json()
+
+
+def test_columns_have_their_own_transforms() -> None:
+    table = random_table()
+    statistics = NumericStatistics([SQUARED_LOG, LINEAR, QUANTILE])
+    for index in (2, 0, 1):
+        statistics.update(index, table[:, index], np.ones(len(table), np.int64))
+    columns = statistics.columns("abc")
+    assert [column.transform for column in columns] == [SQUARED_LOG, LINEAR, QUANTILE]
+    for index, (column, name) in enumerate(zip(columns, "abc", strict=True)):
+        alone = gathered(table[:, [index]], transform=column.transform).columns([name])
+        assert alone == (column,)
+        np.testing.assert_array_equal(standardise(table, columns)[:, index], column.standardised(table[:, index]))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_many_rows_of_the_largest_values_do_not_overflow(transform: str) -> None:
+    values, counts = np.array([LARGEST, -LARGEST, NAN], np.float32), np.array([2**40, 2**40, 2**41])
+    statistics = NumericStatistics([transform])
+    statistics.update(0, values, counts)
+    (column,) = statistics.columns(["x"])
+    assert column.missing == 2**41
+    low, high = column.transformed(values)[[1, 0]].tolist()
+    assert column.mean == pytest.approx((low + high) / 2, abs=1e-6)
+    assert column.std == pytest.approx((high - low) / 2, rel=1e-9)
+    np.testing.assert_allclose(column.standardised(values), [1, -1, NAN], rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=50)
-@given(TABLES)
-def test_json_round_trip(table: np.ndarray) -> None:
-    statistics = gathered(table)
-    back = NumericStatistics.from_json(json.loads(json.dumps(statistics.to_json())))
-    assert back.to_json() == statistics.to_json() and back.columns("ab") == statistics.columns("ab")
-    np.testing.assert_array_equal(back.cells, statistics.cells)
+@given(TABLES, st.sampled_from(TRANSFORMS))
+def test_json_round_trip(table: np.ndarray, transform: str) -> None:
+    statistics = gathered(table, transform=transform)
+    written = json.dumps(statistics.to_json())
+    back = NumericStatistics.from_json(json.loads(written))
+    assert back.columns("ab") == statistics.columns("ab") and json.dumps(back.to_json()) == written
     back.merge(statistics)
-    assert back.rows == 2 * len(table) and statistics.rows == len(table)
+    assert back.to_json() == gathered(table, table, transform=transform).to_json()
+    assert json.dumps(statistics.to_json()) == written
     for column in statistics.columns("ab"):
         assert NumericColumn.from_json(json.loads(json.dumps(column.to_json()))) == column
 
@@ -194,9 +200,20 @@ def test_a_flag_that_is_hardly_ever_set_is_not_constant() -> None:
     assert column.std == pytest.approx(math.log(2) * math.sqrt(1e-5 * (1 - 1e-5)), rel=1e-4)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("values", [[], [NAN], [NAN] * 50])
-def test_column_without_values(values: list[float]) -> None:
-    assert column_of(values) == NumericColumn("x", 0.0, 1.0, len(values), ())
+def test_column_without_values(values: list[float], transform: str) -> None:
+    column = column_of(values, transform)
+    assert column == NumericColumn("x", transform, 0.0, 1.0, len(values), ())
+    assert column.standardised(np.array([NAN, 2], np.float32)).shape == (2,)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS[1:])
+@pytest.mark.parametrize("value", [0.0, -1.0, 5.0, 123456789.0, -1e18, 3.651054e36, LARGEST, -LARGEST])
+def test_constant_column_of_the_other_transforms(value: float, transform: str) -> None:
+    column = column_of([value] * 7 + [NAN], transform)
+    assert (column.std, column.missing, column.edges, column.cuts) == (1.0, 1, (), ())
+    np.testing.assert_array_equal(column.standardised(np.array([value, NAN], np.float32)), [0, NAN])
 
 
 def test_negative_values_by_hand() -> None:
@@ -263,7 +280,108 @@ def test_small_integers_lie_well_off_the_grid() -> None:
 
 
 def test_standardised_edges() -> None:
-    column = NumericColumn("x", 1.5, 0.5, 0, (1.015625, 2.015625))
+    column = NumericColumn("x", LOG, 1.5, 0.5, 0, (1.015625, 2.015625))
     found = column.standardised_edges()
     assert found.dtype == np.float32 and found.tolist() == [-0.96875, 1.03125]
-    assert NumericColumn("x", 0.0, 1.0, 0, ()).standardised_edges().shape == (0,)
+    assert NumericColumn("x", LOG, 0.0, 1.0, 0, ()).standardised_edges().shape == (0,)
+
+
+def test_linear_by_hand() -> None:
+    column = column_of([1.0, 2.0, 3.0, 4.0, NAN], LINEAR)
+    assert (column.mean, column.std, column.missing) == (2.5, math.sqrt(1.25), 1)
+    found = column.standardised(np.array([[4.0, NAN], [2.5, -1e30]], np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[1.5 / math.sqrt(1.25), NAN], [0, -1e30 / math.sqrt(1.25)]], rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=40))
+def test_linear_moments_against_fractions(values: list[float]) -> None:
+    column = column_of(values, LINEAR)
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact) / len(exact)
+    variance = sum((value - mean) ** 2 for value in exact) / len(exact)
+    assert column.mean == float(mean)
+    assert column.std == pytest.approx(math.sqrt(variance) if variance else 1, rel=1e-15)
+    assert np.isfinite(column.standardised(np.array([*values, LARGEST, -LARGEST], np.float32))).all()
+
+
+def test_linear_has_the_edges_of_the_logarithm_as_raw_numbers() -> None:
+    values = random_table()[:, 1].tolist()
+    edges = inverse_signed_log(np.array(column_of(values).edges))
+    assert column_of(values, LINEAR).edges == tuple(edges.tolist()) and len(edges) == 39
+
+
+def test_squared_log_by_hand() -> None:
+    # t is 1, 5, 21, 2, -1.
+    column = column_of([3.0, 10.0, 100.0, 2.0, -1.0, NAN], SQUARED_LOG)
+    assert column.mean == 5.6 and column.missing == 1
+    assert column.std == pytest.approx(math.sqrt((1 + 25 + 441 + 4 + 1) / 5 - 5.6**2), rel=1e-15)
+    assert column.edges == tuple(k + 0.5 for k in range(-1, 21)) and column.cuts == ()
+    found = column.standardised(np.array([1000, NAN], np.float32))
+    assert found[0] == np.float32((47 - 5.6) / column.std) and np.isnan(found[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        ([-1002.0, -998.0], [-999.5, -998.5]),
+        ([-1e30, -5e8], []),
+        ([2.5], []),
+        ([2.5, 3.0], [0.5]),
+    ],
+)
+def test_squared_logs_below_a_thousand_share_a_bucket(values: list[float], edges: list[float]) -> None:
+    assert column_of(values, SQUARED_LOG).edges == tuple(edges)
+
+
+def test_each_squared_log_is_a_bucket_of_its_own_after_standardisation() -> None:
+    column = column_of([-999.0, LARGEST], SQUARED_LOG)
+    assert len(column.edges) == 7871 + 999
+    values = np.concatenate([np.arange(-999, 3), np.exp(np.sqrt(np.arange(3.01, 7871)))]).astype(np.float32)
+    buckets = np.searchsorted(column.standardised_edges(), column.standardised(values), side="right")
+    np.testing.assert_array_equal(buckets, np.arange(7870 + 1000))
+
+
+def test_quantile_by_hand() -> None:
+    # A fortieth of five rows is less than a row, so there is a cut above each value but the last.
+    column = column_of([0.0, 0.0, 1.0, 5.0, 9.0, NAN], QUANTILE)
+    assert column.edges == (0.5, 1.5, 2.5) and column.missing == 1
+    for cut, value in zip(column.cuts, [0, 1, 5], strict=True):
+        assert math.log1p(value) < math.log1p(cut) <= math.log1p(value) + 1 / 32
+    # t is 0, 0, 1, 2, 3.
+    assert column.mean == 1.2 and column.std == pytest.approx(math.sqrt(14 / 5 - 1.44), rel=1e-15)
+    found = column.transformed(np.array([-1e30, 0, 0.9, 1, 4, 5, 1e30, NAN], np.float32))
+    np.testing.assert_array_equal(found, [0, 0, 1, 1, 2, 2, 3, NAN])
+
+
+@settings(deadline=None)
+@given(st.lists(VALUES, max_size=60).map(lambda values: np.array(values, np.float32)))
+def test_quantiles_against_their_own_rows(values: np.ndarray) -> None:
+    column = column_of(values.tolist(), QUANTILE)
+    t = column.transformed(values)
+    present = t[~np.isnan(values)]
+    np.testing.assert_array_equal(np.isnan(t), np.isnan(values))
+    assert column.edges == tuple(k + 0.5 for k in range(len(column.cuts)))
+    if len(present):
+        np.testing.assert_array_equal(np.unique(present), np.arange(len(column.cuts) + 1))
+        assert column.mean == pytest.approx(present.mean(), rel=1e-12)
+        assert column.std == pytest.approx(present.std() or 1, rel=1e-12)
+
+
+def test_no_float32_lies_on_a_grid_line() -> None:
+    """So that a raw number compared with a cut always falls on the side of its grid cell."""
+    lines = (np.arange(-89 * 32, 89 * 32) + 0.5) / 32
+    raw = inverse_signed_log(lines)
+    near = raw[np.abs(raw) < LARGEST].astype(np.float32)
+    with np.errstate(over="ignore"):
+        beside = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+    logs = signed_log(np.stack(beside))
+    assert np.abs(logs - lines[np.abs(raw) < LARGEST]).min() > 1e-12
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_standardised_values_are_finite_even_far_from_the_training_rows(transform: str) -> None:
+    column = column_of([0.0, 1e-30, NAN], transform)
+    found = column.standardised(np.array([LARGEST, -LARGEST, np.inf, -np.inf], np.float32))
+    assert np.isfinite(found).all()

@@ -1,20 +1,19 @@
-import math
-import struct
 from unittest import mock
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from verdicts import as_rows, by_the_definition
 
 from features import parsing
 from features.errors import DataError
 from features.lines import Chunk
-from features.parsing import ParsedRows, parse_chunk
+from features.parsing import parse_chunk
 from features.rejects import Reject
-from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, LABEL, Column, Schema
-from features.strict import BadLine, parse_line
+from features.rows import ParsedRows
+from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.strict import parse_line
 
 SMALL = Schema((Column("y", LABEL), Column("n", INTEGER), Column("x", FLOAT), Column("c", CATEGORICAL)))
 COMMAS = Schema(
@@ -28,70 +27,28 @@ COMMAS = Schema(
     ),
     delimiter=",",
 )
+FULL = Schema(
+    (
+        Column("t", TIME),
+        Column("c", CATEGORICAL),
+        Column("w", WEIGHT),
+        Column("y", LABEL),
+        Column("g", GROUP),
+        Column("x", FLOAT),
+        Column("n", INTEGER),
+        Column("id", KEY),
+    ),
+    delimiter=";",
+)
 VALUES = """0 1 2 -1 +1 -0 - . .5 1. 1.5 1e5 1e39 1e-50 1e400 1e4000 nan NA NaN null inf 0x1F 16777217 01
     123456789012345678 1234567890123456789 ffffffff '' "" "a 'b \\ é ٣ \ufeff""".split()
 NASTY = [*VALUES, "", " 2", "2 ", " ", "\0", "\r", "\r\n", "\n", "\t", ",", "a\tb", "\x0b", "\u2028"]
 
 
-def bits(value: float) -> bytes:
-    return struct.pack("<f", value)
-
-
-def by_the_definition(chunk: Chunk, schema: Schema, labelled: bool) -> list[tuple[object, ...]]:
-    """What must come out, line by line from the strict parser: rows and rejects in file order."""
-    result: list[tuple[object, ...]] = []
-    offset = chunk.offset
-    for line in chunk.data.removesuffix(b"\n").split(b"\n") if chunk.data else []:
-        try:
-            row = parse_line(line, schema, labelled)
-        except BadLine as bad:
-            result.append((offset, Reject(offset, bad.reason, bad.detail, line)))
-        else:
-            numerics = [bits(math.nan if x is None else x) for x in row.numerics]
-            result.append((offset, row.label, numerics, row.categoricals, row.keys))
-        offset += len(line) + 1
-    return result
-
-
-def as_rows(parsed: ParsedRows, schema: Schema, labelled: bool) -> list[tuple[object, ...]]:
-    check_types(parsed, schema, labelled)
-    categorical = [column.to_pylist() for column in parsed.categorical]
-    keys = [column.to_pylist() for column in parsed.keys]
-    rows: list[tuple[object, ...]] = [
-        (
-            offset,
-            int(parsed.labels[i]) if parsed.labels is not None else None,
-            [bits(x) for x in parsed.numeric[i].tolist()],
-            [column[i] for column in categorical],
-            [column[i] for column in keys],
-        )
-        for i, offset in enumerate(parsed.offsets.tolist())
-    ]
-    assert rows == sorted(rows, key=lambda row: row[0])
-    assert parsed.rejects == sorted(parsed.rejects, key=lambda reject: reject.offset)
-    return sorted([*rows, *((reject.offset, reject) for reject in parsed.rejects)], key=lambda row: row[0])
-
-
-def check_types(parsed: ParsedRows, schema: Schema, labelled: bool) -> None:
-    rows = len(parsed)
-    assert parsed.offsets.dtype == np.int64 and parsed.offsets.shape == (rows,)
-    assert parsed.numeric.dtype == np.float32 and parsed.numeric.shape == (rows, len(schema.numeric))
-    assert parsed.numeric.flags.c_contiguous
-    assert (parsed.labels is not None) == labelled
-    assert parsed.labels is None or (parsed.labels.dtype == np.uint8 and parsed.labels.shape == (rows,))
-    assert len(parsed.categorical) == len(schema.categorical) and len(parsed.keys) == len(schema.keys)
-    for column in parsed.categorical:
-        assert column.type == pa.dictionary(pa.int32(), pa.binary()) and column.null_count == 0
-        assert len(column) == rows and column.dictionary.null_count == 0
-        assert column.dictionary.to_pylist() == list(dict.fromkeys(column.to_pylist()))
-    for column in parsed.keys:
-        assert column.type == pa.binary() and len(column) == rows and column.null_count == 0
-
-
 def check(data: bytes, schema: Schema, labelled: bool = True, offset: int = 1000) -> ParsedRows:
     chunk = Chunk(offset, data)
     parsed = parse_chunk(chunk, schema, labelled)
-    assert as_rows(parsed, schema, labelled) == by_the_definition(chunk, schema, labelled)
+    assert as_rows(parsed, schema, labelled) == by_the_definition(chunk, schema, labelled, parse_line)
     return parsed
 
 
@@ -101,6 +58,9 @@ def fields_of(schema: Schema, labelled: bool) -> st.SearchStrategy[bytes]:
         LABEL: st.sampled_from([b"0", b"1"]),
         INTEGER: st.sampled_from([b"", b"5", b"-0", b"16777217"]),
         FLOAT: st.sampled_from([b"", b"1.", b"-.1e2", b"1e-50"]),
+        WEIGHT: st.sampled_from([b"1", b"0", b".25", b"65536", b"1e-50"]),
+        TIME: st.sampled_from([b"1700000000", b"2024-02-29", b"2024-02-29T23:59:59.123456789Z"]),
+        GROUP: st.sampled_from([b"g", b"h i", "é".encode()]),
     }
     free = st.one_of(st.sampled_from(NASTY).map(str.encode), st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xc3"]))
     columns = schema.columns if labelled else schema.without_label()
@@ -113,7 +73,7 @@ def fields_of(schema: Schema, labelled: bool) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def chunks(draw: st.DrawFn) -> tuple[bytes, Schema, bool]:
-    schema, labelled = draw(st.sampled_from([SMALL, COMMAS])), draw(st.booleans())
+    schema, labelled = draw(st.sampled_from([SMALL, COMMAS, FULL])), draw(st.booleans())
     end = st.sampled_from([b"\n", b"\n", b"\r\n"])
     lines = draw(st.lists(st.tuples(fields_of(schema, labelled), end), max_size=8))
     data = b"".join(line + newline for line, newline in lines)
@@ -131,7 +91,7 @@ def test_equals_the_strict_parser(case):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([SMALL, COMMAS]), st.booleans(), st.binary(max_size=60))
+@given(st.sampled_from([SMALL, COMMAS, FULL]), st.booleans(), st.binary(max_size=60))
 def test_equals_the_strict_parser_on_any_bytes(schema, labelled, data):
     check(data, schema, labelled)
 
@@ -180,7 +140,7 @@ def test_windows_line_ends_do_not_change_values():
     lines = criteo_lines(50)
     plain, windows = (parse_chunk(Chunk(0, end.join(lines) + end), CRITEO) for end in (b"\n", b"\r\n"))
     assert plain.categorical == windows.categorical and not windows.rejects
-    np.testing.assert_array_equal(plain.numeric, windows.numeric)
+    np.testing.assert_array_equal(plain.numbers(), windows.numbers())
     assert windows.offsets.tolist() == (plain.offsets + np.arange(50)).tolist()
 
 
@@ -188,7 +148,7 @@ def test_integers_above_what_float32_holds_are_rounded_once_and_ids_stay_apart()
     data = b"1\t16777217\t0.1\tffffffff\n0\t999999999999999999\t1e-46\tfffffffe\n"
     parsed = check(data, SMALL)
     np.testing.assert_array_equal(
-        parsed.numeric,
+        parsed.numbers(),
         np.array([[16777217, 0.1], [999999999999999999, 1e-46]], np.float64).astype(np.float32),
     )
     assert parsed.categorical[0].dictionary.to_pylist() == [b"ffffffff", b"fffffffe"]
@@ -197,7 +157,7 @@ def test_integers_above_what_float32_holds_are_rounded_once_and_ids_stay_apart()
 def test_floats_are_rounded_to_float64_and_then_to_float32():
     # A hair above the middle of 1 and the next float32: rounding at once would go up.
     parsed = check(b"1\t\t1.0000000596046447753906250001\ta\n", SMALL)
-    assert parsed.numeric[0, 1] == 1.0
+    assert parsed.numbers()[0, 1] == 1.0
 
 
 def test_a_cut_line_is_one_reject():
@@ -216,21 +176,33 @@ def test_a_cut_line_is_one_reject():
     ]
 
 
-@pytest.mark.parametrize("broken", ["raises", "loses a row"])
-def test_what_arrow_does_not_read_is_read_line_by_line(broken):
-    def read_table(data: bytes, *args: object) -> pa.Table:
-        if broken == "raises":
-            raise pa.ArrowInvalid("no")
-        return real(data[: data.index(b"\n") + 1], *args)
+def test_where_the_fast_way_finds_a_good_row_bad_the_definition_decides():
+    def cast(*args: object) -> object:
+        values = real(*args)
+        values.bad[:] = True
+        return values
 
-    real = parsing._read_table
-    with mock.patch.object(parsing, "_read_table", read_table):
+    real = parsing.cast_columns
+    with mock.patch.object(parsing, "cast_columns", cast):
         assert len(check(b"1\t1\t1\ta\n0\t\t\t\n2\t\t\t\n", SMALL)) == 2
+
+
+def test_weight_group_and_time():
+    data = b"17;a;0.5;1;g;;5;k\n2024-02-03;;2;0;h;1.5;;\n17;a;-1;1;g;;5;k\n17;a;1;1;;;5;k\nnow;a;1;1;g;;5;k\n"
+    parsed = check(data, FULL)
+    assert parsed.weights is not None and parsed.weights.tolist() == [0.5, 2]
+    assert [column.to_pylist() for column in parsed.keys] == [[b"17", b"2024-02-03"], [b"g", b"h"], [b"k", b""]]
+    assert [reject.reason for reject in parsed.rejects] == ["weight", "group", "time"]
+
+
+def test_a_log_without_labels_has_no_weights():
+    parsed = check(b"17;a;g;1.5;5;k\n", FULL, labelled=False)
+    assert parsed.labels is None and parsed.weights is None and len(parsed) == 1
 
 
 def test_many_more_short_rows_than_usual():
     parsed = parse_chunk(Chunk(0, b"1\t2\t3\ta\n" * 300_000), SMALL)
-    assert len(parsed) == 300_000 and not parsed.rejects and parsed.numeric.sum() == 1_500_000
+    assert len(parsed) == 300_000 and not parsed.rejects and parsed.numbers().sum() == 1_500_000
 
 
 class TestHeader:

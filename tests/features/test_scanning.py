@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.scanning import Lines
+from features.strict import EMPTY_LINE, BadLine, check_bytes
 
 pieces = st.lists(st.sampled_from([b"a", b"\t", b"\n", b"\n", b"\r", b"\0", b"\xc3\xa9", b"\xff"])).map(b"".join)
 
@@ -54,3 +55,40 @@ def test_select_keeps_lines_whole(data, random):
 def test_suspects(line, suspect, end):
     lines = Lines("é\t1\n".encode() + line + end)
     assert lines.suspects("\t", 2).tolist()[:2] == [False, suspect]
+
+
+@pytest.mark.parametrize(
+    ("data", "good"),
+    [
+        (b"", True),
+        (b"\n\n", True),
+        (b"a\tb\n", True),
+        ("é\t😀".encode(), True),
+        (b"a\r\nb\r\n", True),
+        (b"a\r\nb\r", True),
+        (b"\r\n\r", True),
+        (b"a\rb\n", False),
+        (b"\ra\r\n", False),
+        (b"a\r\r\n", False),
+        (b"a\r\r", False),
+        (b"a\r\n\r\r", False),
+        (b"a\0\n", False),
+        (b"\xff\n", False),
+        (b"\xc3\n\xa9\n", False),
+        (b"\xed\xa0\x80\n", False),
+    ],
+)
+def test_good_bytes(data, good):
+    assert Lines(data).good_bytes is good
+
+
+@settings(deadline=None, max_examples=300)
+@given(pieces)
+def test_good_bytes_are_those_that_the_strict_parser_takes(data):
+    reasons = set()
+    for line in split(data):
+        try:
+            check_bytes(line.removesuffix(b"\r"))
+        except BadLine as bad:
+            reasons.add(bad.reason)
+    assert Lines(data).good_bytes is not bool(reasons - {EMPTY_LINE})

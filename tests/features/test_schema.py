@@ -12,7 +12,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from features.errors import ConfigError
-from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, KINDS, LABEL, RESERVED, Column, Schema
+from features.schema import (
+    CATEGORICAL,
+    CRITEO,
+    FLOAT,
+    FORMATS,
+    GROUP,
+    INTEGER,
+    JSON,
+    KEY,
+    LABEL,
+    PARQUET,
+    PASSED,
+    RESERVED,
+    TIME,
+    TRANSFORMS,
+    WEIGHT,
+    Column,
+    Schema,
+)
 
 REQUIRED = (Column("y", LABEL), Column("n", INTEGER), Column("c", CATEGORICAL))
 MIXED = Schema(
@@ -27,6 +45,19 @@ MIXED = Schema(
     ),
     delimiter=",",
     header=True,
+)
+FULL = Schema(
+    (
+        Column("ts", TIME),
+        Column("user", GROUP),
+        Column("click", LABEL),
+        Column("w", WEIGHT),
+        Column("price", FLOAT, "quantile"),
+        Column("age", INTEGER),
+        Column("site", CATEGORICAL),
+        Column("id", KEY),
+    ),
+    format=JSON,
 )
 
 
@@ -48,6 +79,19 @@ def test_names_by_kind_keep_the_order_of_the_file() -> None:
     assert MIXED.categorical == ("site", "app")
     assert MIXED.keys == ("id", "hour")
     assert [column.name for column in MIXED.without_label()] == ["id", "site", "price", "app", "age", "hour"]
+
+
+def test_weight_group_and_time() -> None:
+    assert (FULL.weight, FULL.group, FULL.time) == ("w", "user", "ts")
+    assert (MIXED.weight, MIXED.group, MIXED.time) == (None, None, None)
+    assert FULL.keys == ("ts", "user", "id")  # what predict passes through, in file order
+    assert FULL.numeric == ("price", "age") and FULL.categorical == ("site",)
+    # Weights are those of labels.
+    assert [column.name for column in FULL.without_label()] == ["ts", "user", "price", "age", "site", "id"]
+
+
+def test_transforms() -> None:
+    assert FULL.transforms == ("quantile", "log") and CRITEO.transforms == ("log",) * 13
 
 
 def test_schemas_are_values() -> None:
@@ -73,6 +117,12 @@ def test_schemas_are_values() -> None:
         (REQUIRED, "\r", "delimiter"),
         (REQUIRED, "\0", "delimiter"),
         (REQUIRED, '"', "delimiter"),
+        ((*REQUIRED, Column("v", WEIGHT), Column("w", WEIGHT)), ",", r"at most one weight .* Received: \['v', 'w'\]"),
+        ((*REQUIRED, Column("g", GROUP), Column("h", GROUP)), ",", r"at most one group .* Received: \['g', 'h'\]"),
+        ((*REQUIRED, Column("s", TIME), Column("t", TIME)), ",", r"at most one time .* Received: \['s', 't'\]"),
+        ((*REQUIRED, Column("x", FLOAT, "sqrt")), ",", r"one of log, linear, .* Received: 'sqrt' .*column 'x'"),
+        ((*REQUIRED, Column("x", CATEGORICAL, "log")), ",", "Only a numeric column .* 'log' for a categorical column"),
+        ((*REQUIRED, Column("x", "list")), ",", r"'list' .*'x'\)\. A column of several values a row is not supported"),
     ],
 )
 def test_a_broken_rule_is_a_config_error(columns: tuple[Column, ...], delimiter: str, message: str) -> None:
@@ -80,20 +130,38 @@ def test_a_broken_rule_is_a_config_error(columns: tuple[Column, ...], delimiter:
         Schema(columns, delimiter)
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_formats(file_format: str) -> None:
+    assert Schema(REQUIRED, format=file_format).format == file_format
+
+
+@pytest.mark.parametrize("file_format", ["csv", "", "JSON"])
+def test_another_format(file_format: str) -> None:
+    with pytest.raises(ConfigError, match=rf"one of text, json, parquet\. Received: '{file_format}'"):
+        Schema(REQUIRED, format=file_format)
+
+
+@pytest.mark.parametrize("file_format", [JSON, PARQUET])
+def test_only_delimited_lines_have_a_header(file_format: str) -> None:
+    with pytest.raises(ConfigError, match=rf"header\. Received: format {file_format}"):
+        Schema(REQUIRED, header=True, format=file_format)
+
+
+@pytest.mark.parametrize("kind", PASSED)
 @pytest.mark.parametrize("name", ["source", "offset", "label", "p_click"])
-def test_a_key_must_not_be_called_like_a_column_of_predictions(name: str) -> None:
+def test_a_key_must_not_be_called_like_a_column_of_predictions(name: str, kind: str) -> None:
     assert name in RESERVED and len(RESERVED) == 4
     message = rf"key column must not .*label, offset, p_click, source.* Received: {name} \(schema"
-    for columns in ((*REQUIRED, Column(name, KEY)), (Column("id", KEY), Column(name, KEY), *REQUIRED)):
+    for columns in ((*REQUIRED, Column(name, kind)), (Column("id", KEY), Column(name, kind), *REQUIRED)):
         with pytest.raises(ConfigError, match=message):
             Schema(columns)
     with pytest.raises(ConfigError, match=message):
-        Schema.from_json({"columns": [*GOOD["columns"], {"name": name, "kind": KEY}]})
+        Schema.from_json({"columns": [*GOOD["columns"], {"name": name, "kind": kind}]})
     # Other columns are no columns of predictions, and case matters.
-    for kind in (INTEGER, FLOAT, CATEGORICAL):
-        assert name in Schema((*REQUIRED, Column(name, kind))).names
+    for other in (INTEGER, FLOAT, CATEGORICAL):
+        assert name in Schema((*REQUIRED, Column(name, other))).names
     assert Schema((Column(name, LABEL), *REQUIRED[1:])).label == name
-    assert Schema((*REQUIRED, Column(name.upper(), KEY))).keys == (name.upper(),)
+    assert Schema((*REQUIRED, Column(name.upper(), kind))).keys == (name.upper(),)
 
 
 def test_all_keys_with_reserved_names_are_named() -> None:
@@ -108,6 +176,7 @@ def test_delimiters(delimiter: str) -> None:
 
 def test_json_is_plain_and_as_documented() -> None:
     assert Schema(REQUIRED, ",", True).to_json() == {
+        "format": "text",
         "delimiter": ",",
         "header": True,
         "columns": [
@@ -118,22 +187,48 @@ def test_json_is_plain_and_as_documented() -> None:
     }
 
 
+def test_json_of_other_formats_has_no_delimiter_and_only_transforms_that_are_set() -> None:
+    assert FULL.to_json() == {
+        "format": "json",
+        "columns": [
+            {"name": "ts", "kind": "time"},
+            {"name": "user", "kind": "group"},
+            {"name": "click", "kind": "label"},
+            {"name": "w", "kind": "weight"},
+            {"name": "price", "kind": "float", "transform": "quantile"},
+            {"name": "age", "kind": "integer"},
+            {"name": "site", "kind": "categorical"},
+            {"name": "id", "kind": "key"},
+        ],
+    }
+    assert Schema.from_json(FULL.to_json()) == FULL
+
+
 def test_json_defaults_are_those_of_criteo() -> None:
     schema = Schema.from_json({"columns": CRITEO.to_json()["columns"]})
     assert schema == CRITEO
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.text(min_size=1), min_size=3, max_size=8, unique=True),
-    st.lists(st.sampled_from([kind for kind in KINDS if kind != LABEL]), min_size=5, max_size=5),
-    st.sampled_from("\t,;|"),
-    st.booleans(),
-)
-def test_json_round_trip(names: list[str], kinds: list[str], delimiter: str, header: bool) -> None:
-    pairs = list(zip(names, [LABEL, INTEGER, CATEGORICAL, *kinds], strict=False))
-    assume(not any(kind == KEY and name in RESERVED for name, kind in pairs))
-    schema = Schema(tuple(Column(name, kind) for name, kind in pairs), delimiter, header)
+@st.composite
+def schemas(draw: st.DrawFn) -> Schema:
+    names = draw(st.lists(st.text(min_size=1), min_size=3, max_size=12, unique=True))
+    many = st.lists(st.sampled_from([INTEGER, FLOAT, CATEGORICAL, KEY]), max_size=9)
+    kinds = [LABEL, INTEGER, CATEGORICAL, *draw(st.lists(st.sampled_from([WEIGHT, GROUP, TIME]), unique=True))]
+    kinds += draw(many)
+    columns = []
+    for name, kind in zip(names, kinds, strict=False):
+        assume(kind not in PASSED or name not in RESERVED)
+        transform = draw(st.sampled_from(["", *TRANSFORMS])) if kind in (INTEGER, FLOAT) else ""
+        columns.append(Column(name, kind, transform))
+    columns = draw(st.permutations(columns))
+    if draw(st.booleans()):
+        return Schema(tuple(columns), format=draw(st.sampled_from([JSON, PARQUET])))
+    return Schema(tuple(columns), draw(st.sampled_from("\t,;|")), draw(st.booleans()))
+
+
+@settings(deadline=None, max_examples=50)
+@given(schemas())
+def test_json_round_trip(schema: Schema) -> None:
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
 
 
@@ -159,6 +254,9 @@ GOOD = Schema(REQUIRED).to_json()
         {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": "float", "type": "int"}]},
         {**GOOD, "columns": [*GOOD["columns"], {"name": 7, "kind": "float"}]},
         {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": None}]},
+        {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": "float", "transform": 1}]},
+        {**GOOD, "format": None},
+        {**GOOD, "format": 1},
     ],
 )
 def test_other_json_is_a_config_error_that_says_where(value: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError
 from features.hashing import FOLDS
-from features.statistics import NO_FOLD, ClickCounts, ClickStatistics
-from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN, Vocabulary, count_values
+from features.statistics import NO_FOLD, ClickCounts, ClickStatistics, leave_out
+from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN, Vocabulary
 
 COLUMNS = ("site", "app")
 
@@ -29,25 +29,41 @@ def random_log(rows: int = 500, seed: int = 0) -> pd.DataFrame:
 
 
 def counts_of(log: pd.DataFrame, vocabularies: list[pa.BinaryArray] | None = None) -> ClickCounts:
-    """Counts of a log; with given vocabularies, of their values and in their order."""
-    made = []
-    for index, name in enumerate(COLUMNS):
-        column = pa.array(log[name].tolist(), pa.binary()).dictionary_encode()
-        table = count_values([column], log["fold"].to_numpy(np.uint8), log["label"].to_numpy(np.uint8))
-        vocabulary = Vocabulary.merge([table], 1, 10**6)
-        if vocabularies is not None:
-            vocabulary = reordered(vocabulary, vocabularies[index])
-        made.append(vocabulary)
-    rows = np.bincount(log["fold"], minlength=FOLDS)
-    clicks = np.bincount(log["fold"][log["label"] == 1], minlength=FOLDS)
-    return ClickCounts.of(made, rows.tolist(), clicks.tolist())
+    """Counts of a log, with weights if it has a column ``weight``; with given vocabularies in their order."""
+    orders = vocabularies or [by_count(log[name]) for name in COLUMNS]
+    made = [vocabulary_of(log, name, values) for name, values in zip(COLUMNS, orders, strict=True)]
+    clicks = by_fold(log, "label")
+    if "weight" not in log:
+        return ClickCounts.of(made, by_fold(log, "one"), clicks)
+    return ClickCounts.of(made, by_fold(log, "one"), by_fold(log, "click_weight"), by_fold(log, "weight"))
 
 
-def reordered(vocabulary: Vocabulary, values: pa.BinaryArray) -> Vocabulary:
-    place = {value: number for number, value in enumerate(vocabulary.values.to_pylist(), FIRST_VALUE)}
+def by_count(column: pd.Series) -> pa.BinaryArray:
+    counts = column[column != b""].value_counts()
+    return pa.array(sorted(counts.index, key=lambda value: (-counts[value], value)), pa.binary())
+
+
+def by_fold(log: pd.DataFrame, name: str) -> list[float]:
+    return sums(log, ["fold"], name).reindex(range(FOLDS), fill_value=0).tolist()
+
+
+def sums(log: pd.DataFrame, by: list[str], name: str) -> pd.Series:
+    weight = log["weight"] if "weight" in log else log["label"]
+    return log.assign(one=1, click_weight=weight * log["label"]).groupby(by)[name].sum()
+
+
+def vocabulary_of(log: pd.DataFrame, name: str, values: pa.BinaryArray) -> Vocabulary:
     # Vocabulary id 1 has no rows, like a value that does not occur.
-    rows = [MISSING, UNSEEN, *(place.get(value, UNSEEN) for value in values.to_pylist())]
-    return Vocabulary(values, vocabulary.counts[rows], vocabulary.clicks[rows])
+    index = pd.Index([b"", b"no such value", *values.to_pylist()])
+
+    def table(summed: str, dtype: type) -> np.ndarray:
+        wide = sums(log, [name, "fold"], summed).unstack(fill_value=0)
+        return wide.reindex(index=index, columns=range(FOLDS), fill_value=0).to_numpy(dtype)
+
+    counts, clicks = table("one", np.int64), table("label", np.int64)
+    if "weight" not in log:
+        return Vocabulary(values, counts, clicks)
+    return Vocabulary(values, counts, clicks, table("weight", np.float64), table("click_weight", np.float64))
 
 
 def values_of(log: pd.DataFrame) -> list[pa.BinaryArray]:
@@ -290,3 +306,103 @@ def test_columns_do_not_depend_on_each_other() -> None:
         found = alone.statistics(20.0)
         assert found.log_odds.tobytes() == both.log_odds[part].tobytes()
         assert found.log_count.tobytes() == both.log_count[part].tobytes()
+
+
+def weighted_log(weights: list[float], seed: int = 0) -> pd.DataFrame:
+    log = random_log(seed=seed)
+    return log.assign(weight=np.random.default_rng(9).choice(weights, len(log)))
+
+
+def close(first: ClickStatistics, second: ClickStatistics) -> None:
+    for name in ("log_odds", "log_count"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=1e-5, atol=1e-5)
+
+
+def test_weighted_formulas_by_hand() -> None:
+    # Id 2 has two rows of fold 0 (weight 0.5 with a click, 1.5 without) and one of fold 7 (weight 2, a click).
+    counts, weights, clicks = np.zeros((3, FOLDS), np.int64), np.zeros((3, FOLDS)), np.zeros((3, FOLDS))
+    counts[2, 0], counts[2, 7], weights[2, [0, 7]], clicks[2, 0], clicks[2, 7] = 2, 1, 2.0, 0.5, 2.0
+    vocabulary = Vocabulary(pa.array([b"a"], pa.binary()), counts, counts, weights, clicks)
+    made = ClickCounts.of([vocabulary], [3] * FOLDS, [1.5] * FOLDS, [5.0] * FOLDS)
+    assert made.base_rate() == pytest.approx(0.3) and made.rows.tolist() == [3] * FOLDS
+    found = made.statistics(10.0)
+    # Without fold 0: weight 2, all of it clicks. Without fold 7: weight 2, of which 0.5 clicks.
+    odds = np.array([math.log((2 + 3) / (0 + 7)), math.log((0.5 + 3) / (1.5 + 7))])
+    shown = (odds - odds.mean()) / max(odds.std(), 0.1)
+    np.testing.assert_allclose(found.log_odds[2, [0, 7]], shown, rtol=1e-5)
+    whole = (math.log((2.5 + 3) / (1.5 + 7)) - odds.mean()) / max(odds.std(), 0.1)
+    assert found.log_odds[2, NO_FOLD] == pytest.approx(whole, rel=1e-5)
+    # Weight 2 of the 45 that are left is 20 / 9 of 50, in training rows of both folds.
+    assert found.log_count[2, NO_FOLD] == pytest.approx(math.log(5) - math.log(1 + 20 / 9), rel=1e-5)
+    assert found.known[2].all() and not found.known[:2].any()
+
+
+def test_weights_of_one_change_nothing() -> None:
+    log = random_log()
+    plain, weighted = counts_of(log), counts_of(log.assign(weight=1.0))
+    assert plain.weights is None and weighted.weights is not None
+    for folds in ([], [1, 6]):
+        first, second = plain.without(folds), weighted.without(folds)
+        assert_same(first.statistics(20.0), second.statistics(20.0))
+        assert first.base_rate() == second.base_rate()
+
+
+def test_weight_two_is_the_row_twice() -> None:
+    log = weighted_log([1.0, 2.0])
+    vocabularies = values_of(log)
+    twice = pd.concat([log, log[log["weight"] == 2.0]]).drop(columns="weight")
+    weighted, repeated = counts_of(log, vocabularies), counts_of(twice, vocabularies)
+    close(weighted.statistics(20.0), repeated.statistics(20.0))
+    assert weighted.base_rate() == pytest.approx(repeated.base_rate())
+    assert weighted.rows.sum() == len(log) < repeated.rows.sum()
+
+
+def test_weight_zero_is_the_row_absent_but_for_what_is_known() -> None:
+    log = weighted_log([0.0, 1.0])
+    vocabularies = values_of(log)
+    rest = log[log["weight"] > 0].drop(columns="weight")
+    weighted, absent = counts_of(log, vocabularies), counts_of(rest, vocabularies)
+    found, expected = weighted.statistics(20.0), absent.statistics(20.0)
+    close(found, expected)
+    assert weighted.base_rate() == pytest.approx(absent.base_rate())
+    assert (found.known == counts_of(log.drop(columns="weight"), vocabularies).statistics(20.0).known).all()
+    assert (found.known & ~expected.known).any()
+
+
+def test_no_weight_at_all_is_no_row_at_all() -> None:
+    found = counts_of(random_log().assign(weight=0.0))
+    assert found.base_rate() == 0
+    assert np.isfinite(found.statistics(1.0).log_odds).all() and not found.statistics(1.0).log_count.any()
+
+
+@pytest.mark.parametrize("fold", range(0, FOLDS, 3))
+def test_weighted_labels_of_a_fold_leave_no_trace(fold: int) -> None:
+    """Weights such as 0.1 are rounded when they are added up; a difference of sums would show it."""
+    log = weighted_log([0.1, 0.7, 3.3, 1e4], seed=fold)
+    log = log.assign(weight=log["weight"] * np.random.default_rng(1).random(len(log)))
+    flipped = log.assign(label=np.where(log["fold"] == fold, 1 - log["label"], log["label"]))
+    vocabularies = values_of(log)
+    first, second = (counts_of(frame, vocabularies) for frame in (log, flipped))
+    left = [leave_out(np.asarray(counts.clicks))[:, fold] for counts in (first, second)]
+    assert left[0].tobytes() == left[1].tobytes()
+    assert_same(first.without([fold]).statistics(20.0), second.without([fold]).statistics(20.0))
+
+
+@given(st.lists(st.lists(st.integers(0, 2**40), min_size=FOLDS, max_size=FOLDS), min_size=1, max_size=4))
+def test_leave_out_adds_the_other_folds(cells: list[list[int]]) -> None:
+    expected = [[sum(row) - own for own in row] + [sum(row)] for row in cells]
+    assert leave_out(np.array(cells)).tolist() == expected
+    assert leave_out(np.array(cells, np.float64)).tolist() == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 65536, width=32), min_size=1, max_size=40), st.integers(0, 2**40))
+def test_any_weights_give_finite_statistics(weights: list[float], seed: int) -> None:
+    log = random_log(len(weights), seed).assign(weight=weights)
+    counts = counts_of(log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for part in (counts, counts.without([0, 5]), counts.without(range(FOLDS))):
+            found = part.statistics(20.0)
+            assert np.isfinite(found.log_odds).all() and np.isfinite(found.log_count).all()
+            assert 0 <= part.base_rate() <= 1

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from features import strict
 from features.errors import DataError
-from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, LABEL, Column, Schema
-from features.strict import BadLine, Row, count_fields, detect_label, parse_line
+from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.strict import BadLine, Row, count_fields, detect_label, parse_line, parse_texts
 
 SCHEMA = Schema(
     (
@@ -19,6 +19,21 @@ SCHEMA = Schema(
         Column("site", CATEGORICAL),
         Column("age", INTEGER),
         Column("city", CATEGORICAL),
+    ),
+    delimiter=",",
+)
+
+
+FULL = Schema(
+    (
+        Column("t", TIME),
+        Column("x", FLOAT),
+        Column("w", WEIGHT),
+        Column("c", CATEGORICAL),
+        Column("y", LABEL),
+        Column("g", GROUP),
+        Column("n", INTEGER),
+        Column("k", KEY),
     ),
     delimiter=",",
 )
@@ -150,6 +165,93 @@ def test_bad_floats(text):
     assert reason_of(f"k,{text},1,,a,,b".encode())[0] == strict.BAD_FLOAT
 
 
+def test_weight_group_and_time():
+    row = parse_line(b"17,.5,2.5,a,1,g,3,k", FULL)
+    assert row == Row(1, [0.5, 3.0], [b"a"], [b"17", b"g", b"k"], 2.5)
+    assert parse_line(b"17,.5,a,g,3,k", FULL, labelled=False) == Row(None, [0.5, 3.0], [b"a"], [b"17", b"g", b"k"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0.0), ("1", 1.0), ("00.50", 0.5), ("1e-50", 0.0), ("65536", 65536.0), ("0.1", float(np.float32(0.1)))],
+)
+def test_good_weights(text, value):
+    assert parse_line(f"17,,{text},a,1,g,,k".encode(), FULL).weight == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "-0", "+1", "65537", "1e999", "inf", "nan", " 1", "1,", "x"])
+def test_bad_weights(text):
+    texts = {"t": b"17", "x": b"", "w": text.encode(), "c": b"", "y": b"1", "g": b"g", "n": b"", "k": b""}
+    with pytest.raises(BadLine, match="w: expected a number from 0 to 65536 without sign, received") as caught:
+        parse_texts(texts, FULL)
+    assert caught.value.reason == strict.BAD_WEIGHT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "-5",
+        "1700000000123",
+        "2024-02-03",
+        "2024-12-31T23:59",
+        "2024-02-03 04:05:06",
+        "2024-02-03T04:05:06.123456789Z",
+    ],
+)
+def test_good_times(text):
+    assert parse_line(f"{text},,1,a,1,g,,k".encode(), FULL).keys[0] == text.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1.5",
+        "+5",
+        "1" * 19,
+        "2024-13-01",
+        "2024-00-01",
+        "2024-01-32",
+        "2024-1-1",
+        "2024-02-03T24:00",
+        "2024-02-03T04:05:06+01:00",
+        "2024-02-03T",
+        "04:05",
+        "now",
+    ],
+)
+def test_bad_times(text):
+    line = f"{text},,1,a,1,g,,k".encode()
+    assert reason_of(line, FULL) == (strict.BAD_TIME, f"t: expected an integer or ISO 8601, received {text!r}")
+
+
+def test_a_group_must_have_a_value():
+    assert reason_of(b"17,,1,a,1,,,k", FULL) == (strict.NO_GROUP, "g: expected a value, received none")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"x,x,x,a,x,,x,k", "label"),
+        (b"x,x,x,a,1,,x,k", "weight"),
+        (b"x,x,1,a,1,,x,k", "integer"),
+        (b"x,x,1,a,1,,1,k", "float"),
+        (b"x,1,1,a,1,,1,k", "time"),
+        (b"1,1,1,a,1,,1,k", "group"),
+    ],
+)
+def test_reasons_of_values_in_their_order(line, reason):
+    assert reason_of(line, FULL)[0] == reason
+
+
+def test_texts_of_other_columns_are_ignored():
+    texts = {"id": b"k", "price": b"1.5", "count": b"", "site": b"a", "age": b"4", "city": b"", "other": b"z"}
+    expected = Row(None, [1.5, None, 4.0], [b"a", b""], [b"k"])
+    assert parse_texts(texts, SCHEMA, labelled=False) == expected
+    assert parse_texts(texts | {"clicked": b"0"}, SCHEMA).label == 0
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_line_is_a_row_or_has_a_reason(line):
@@ -195,3 +297,13 @@ def test_detect_label_without_any_line_of_a_row_is_an_error_with_the_source(fiel
     message = rf"7 fields, or 6 without the label. Received: {received} fields \(day_3/log\.csv\b"
     with pytest.raises(DataError, match=message):
         detect_label([b",".join([b"x"] * number) for number in fields], SCHEMA, "day_3/log.csv")
+
+
+@pytest.mark.parametrize(("fields", "labelled"), [([8], True), ([6], False), ([7, 6, 6, 8], False), ([7, 8], True)])
+def test_a_log_without_labels_has_no_weights(fields, labelled):
+    assert detect_label([b",".join([b"x"] * number) for number in fields], FULL, "log.csv") is labelled
+
+
+def test_detect_label_of_a_log_with_weights_and_no_labels():
+    with pytest.raises(DataError, match=r"8 fields, or 6 without the label. Received: 7 fields"):
+        detect_label([b"x,x,x,x,x,x,x"], FULL, "log.csv")

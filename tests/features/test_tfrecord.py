@@ -87,6 +87,30 @@ def test_a_file_cut_within_a_record_is_an_error(records: list[bytes], data: st.D
             next(stream)
 
 
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=3), st.lists(st.binary(max_size=40), max_size=3))
+def test_files_one_after_another_are_one_file(first: list[bytes], second: list[bytes]) -> None:
+    assert read(written(first) + written(second)) == first + second
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=3), st.data())
+def test_whatever_happens_to_a_file_no_other_record_comes_out(records: list[bytes], data: st.DataObject) -> None:
+    whole = written(records)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, len(whole)))
+    damaged = whole[:start] + data.draw(st.binary(max_size=40)) + whole[end:]
+    found = []
+    try:
+        for record in read_records(io.BytesIO(damaged), "shard-00007"):
+            found.append(record)
+    except ArtifactError as error:
+        assert "(shard-00007)" in str(error)
+    else:
+        assert written(found) == damaged
+    assert set(found) <= set(records)
+
+
 def test_every_single_changed_byte_is_an_error() -> None:
     whole = written([b"abc", b"defg"])
     for position in range(len(whole)):

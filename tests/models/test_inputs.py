@@ -30,6 +30,10 @@ def make_block(numbers: Iterable[int]) -> Block:
     return Block((n % 3 == 0).astype(np.uint8), dense, ids, (n % 10).astype(np.uint8), n * 100)
 
 
+def with_weights(block: Block) -> Block:
+    return replace(block, weights=(block.ids[:, 0] / 4).astype(np.float32), groups=block.offsets % 7)
+
+
 def logits_of(numbers: np.ndarray) -> np.ndarray:
     return (numbers[:, np.newaxis] * np.array([1.0, -1.0, 0.5, 0.25])).astype(np.float32)
 
@@ -191,6 +195,42 @@ def test_evaluation_keeps_the_order_and_leaves_no_fold_out(
     for batch in batches:
         np.testing.assert_array_equal(batch["fold"], np.full(size(batch), 10))
         check_rows({**batch, "fold": make_block(batch["ids"][:, 0]).folds}, with_targets)
+
+
+@pytest.mark.parametrize("with_targets", [False, True])
+@pytest.mark.parametrize("without", [(), (1, 6)])
+def test_weights_stay_with_their_rows(tmp_path: Path, with_targets: bool, without: tuple[int, ...]) -> None:
+    shards = [[with_weights(block) for block in blocks] for blocks in cut(300, 3, 40)]
+    files = replace(write_split(tmp_path, shards, with_targets), weighted=True)
+    left = [n for n in range(300) if n % 10 not in without]
+    training = epochs(training_batches(files, 64, seed=3, without=without), len(left))[0]
+    evaluation = list(numpy_batches(evaluation_batches(files, batch_size=100)))
+    for batches, expected in ((training, left), (evaluation, list(range(300)))):
+        assert sorted(numbers(batches).tolist()) == expected
+        for batch in batches:
+            assert batch["weight"].dtype == np.float32
+            np.testing.assert_array_equal(batch["weight"], batch["ids"][:, 0] / 4)
+
+
+def test_weights_change_nothing_else(tmp_path: Path) -> None:
+    shards = cut(300, 3, 40)
+    plain = write_split(tmp_path, shards, with_targets=False)
+    weighted = [[with_weights(block) for block in blocks] for blocks in shards]
+    (tmp_path / "weighted").mkdir()
+    files = replace(write_split(tmp_path / "weighted", weighted, with_targets=False), weighted=True)
+    # Whoever does not ask for weights does not get them.
+    for chosen in (files, replace(files, weighted=False)):
+        pair = (epochs(training_batches(made, 64, seed=3), 300)[0] for made in (plain, chosen))
+        for mine, theirs in zip(*pair, strict=True):
+            assert set(theirs) - set(mine) == ({"weight"} if chosen.weighted else set())
+            for name in mine:
+                np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+def test_examples_without_the_weights_that_are_asked_for_are_an_error(tmp_path: Path) -> None:
+    files = replace(write_split(tmp_path, cut(60, 2, 10)), weighted=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="weight"):
+        list(evaluation_batches(files))
 
 
 def other_rows(blocks: list[Block]) -> list[TargetBlock]:

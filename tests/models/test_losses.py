@@ -16,6 +16,7 @@ from models.losses import (
     auxiliary_loss,
     class_cross_entropy,
     distillation_loss,
+    mean_loss,
     plain_distillation_loss,
     student_loss,
 )
@@ -531,3 +532,34 @@ def test_rejects_bad_arguments(arguments: dict, message: str) -> None:
 def test_rejects_temperatures_that_are_not_positive(function: Callable) -> None:
     with pytest.raises(ValueError, match="`temperature` should be positive and finite. Received: temperature=-1.0"):
         function(tf.zeros([3, 4]), -1.0)
+
+
+def test_mean_loss_by_hand() -> None:
+    losses, weights = tf.Variable([0.5, 1.0, 4.0]), tf.constant([2.0, 0.0, 1.0])
+    with tf.GradientTape() as tape:
+        mean = mean_loss(losses, weights)
+    assert float(mean) == pytest.approx((2 * 0.5 + 4.0) / 3)
+    np.testing.assert_allclose(tape.gradient(mean, losses), [2 / 3, 0, 1 / 3], rtol=1e-6)
+
+
+def test_mean_loss_without_weights_is_the_mean() -> None:
+    losses = tf.random.stateless_uniform([1000], [1, 2])
+    assert float(mean_loss(losses)) == float(tf.reduce_mean(losses))
+    assert float(mean_loss(losses, tf.ones(1000))) == pytest.approx(float(mean_loss(losses)), rel=1e-6)
+
+
+def test_mean_loss_of_no_weight_is_zero_without_gradient() -> None:
+    losses = tf.Variable([0.5, 1.0])
+    with tf.GradientTape() as tape:
+        mean = mean_loss(losses, tf.zeros(2))
+    assert float(mean) == 0
+    np.testing.assert_array_equal(tape.gradient(mean, losses), [0, 0])
+
+
+@given(st.lists(st.tuples(st.floats(0, 50, width=32), st.integers(0, 4)), min_size=1, max_size=30))
+def test_a_weight_is_how_often_a_row_counts(rows: list[tuple[float, int]]) -> None:
+    losses, weights = (np.array(column) for column in zip(*rows, strict=True))
+    repeated = np.repeat(losses, weights)
+    expected = repeated.mean() if len(repeated) else 0.0
+    found = mean_loss(tf.constant(losses, tf.float32), tf.constant(weights, tf.float32))
+    assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-6)

@@ -127,6 +127,52 @@ def test_weight_two_is_the_row_twice() -> None:
     assert weighted == pytest.approx(twice, rel=1e-12)
 
 
+def test_weight_zero_is_the_row_absent() -> None:
+    labels, logits, groups = sample(500)
+    weights = np.random.default_rng(1).integers(2, size=500).astype(np.float64)
+    kept = weights > 0
+    found, rest = measured(labels, logits, groups, weights), measured(labels[kept], logits[kept], groups[kept])
+    values, expected = found.compute(), rest.compute()
+    assert values.pop("rows") == 500 and expected.pop("rows") == kept.sum() == found.weight
+    assert values == pytest.approx(expected, rel=1e-12)
+    for name, bounds in found.intervals().items():
+        assert bounds == pytest.approx(rest.intervals()[name], rel=1e-9)
+    columns = ["mean_predicted", "click_rate", "low", "high"]
+    np.testing.assert_allclose(found.reliability()[columns], rest.reliability()[columns], rtol=1e-9)
+
+
+def test_weights_of_one_change_nothing() -> None:
+    labels, logits, groups = sample(500)
+    plain, weighted = (measured(labels, logits, groups, weights) for weights in (None, np.ones(500)))
+    assert plain.compute() == weighted.compute() and plain.intervals() == weighted.intervals()
+    assert plain.reliability().equals(weighted.reliability())
+
+
+def test_metrics_of_a_downsampled_log_are_those_of_the_whole_one() -> None:
+    """Rows without click that are left weigh as much as those that stood for them."""
+    labels, logits, groups = sample(200_000)
+    kept = (labels == 1) | (np.random.default_rng(7).random(len(labels)) < 0.25)
+    weights = np.where(labels == 1, 1.0, 4.0)
+    whole = measured(labels, logits, groups)
+    thinned = measured(labels[kept], logits[kept], groups[kept], weights[kept])
+    intervals = thinned.intervals(level=0.999)
+    for name, value in whole.compute().items():
+        assert name == "rows" or intervals[name][0] < value < intervals[name][1], name
+    unweighted = measured(labels[kept], logits[kept], groups[kept]).compute()
+    assert unweighted["pcoc"] < 0.8 < 0.95 < thinned.compute()["pcoc"]
+
+
+def test_rows_of_a_group_together_widen_the_intervals() -> None:
+    """Each row five times, in the bootstrap groups of five rows or in that of its own."""
+    labels, logits, _ = sample(4000)
+    labels, logits = np.repeat(labels, 5), np.repeat(logits, 5)
+    widths = []
+    for groups in (np.random.default_rng(1).integers(200, size=20_000), np.arange(20_000) // 5 % 200):
+        low, high = measured(labels, logits, groups).intervals()["logloss"]
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(math.sqrt(5) * widths[0], rel=0.25)
+
+
 def test_no_rows_give_nan() -> None:
     metrics = measured([], [], [])
     values = metrics.compute()
@@ -256,6 +302,24 @@ def test_reliability_of_a_constant_predictor_is_one_bin_with_the_wilson_interval
         "high": pytest.approx(0.5098, abs=1e-4),
     }
     assert len(table) == 1
+
+
+def test_reliability_counts_the_effective_rows() -> None:
+    """Ten rows of weight 3, with two clicks, tell as much about the click rate as ten rows of weight 1."""
+    labels = np.r_[np.ones(2), np.zeros(8)]
+    one, three = (measured(labels, np.zeros(10), np.arange(10), np.full(10, w)).reliability() for w in (1.0, 3.0))
+    np.testing.assert_allclose(one, three)
+    # Weights 1, 1, 4, 4: a click rate of 5 / 10, and (10)^2 / 34 effective rows.
+    table = measured([1, 0, 1, 0], np.zeros(4), np.arange(4), np.array([1.0, 1.0, 4.0, 4.0])).reliability()
+    n, z = 100 / 34, 1.959964
+    margin = z * math.sqrt(0.25 / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert table.iloc[0].to_dict() == {
+        "mean_predicted": 0.5,
+        "click_rate": 0.5,
+        "rows": 4,
+        "low": pytest.approx(0.5 - margin),
+        "high": pytest.approx(0.5 + margin),
+    }
 
 
 @pytest.mark.parametrize(

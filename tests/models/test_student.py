@@ -190,6 +190,23 @@ def test_loss_by_hand(method: str, alpha: float) -> None:
     np.testing.assert_allclose(student.compute_loss(batch), loss.mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_weighted_loss_is_that_of_repeated_rows(method: str) -> None:
+    student = make_student(method, alpha=0.4)
+    randomise(student)
+    batch = make_batch(20)
+    weights = np.random.default_rng(2).integers(3, size=20)
+    repeated = {name: tf.repeat(value, weights, axis=0) for name, value in batch.items()}
+    found = []
+    for rows in ({**batch, "weight": tf.constant(weights, tf.float32)}, repeated, batch):
+        with tf.GradientTape() as tape:
+            loss = student.compute_loss(rows)
+        gradient = tape.gradient(loss, student.trunk.head.kernel).numpy()
+        found.append((float(loss), gradient))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) != found[2][0]
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+
+
 def test_hard_needs_no_targets() -> None:
     student, batch = make_student("hard"), make_batch(5)
     targets = batch.pop("targets")
@@ -217,24 +234,29 @@ def test_gradients_reach_all_weights(method: str) -> None:
 MISSING_A, OTHER_A, VALUE_A, MISSING_B, OTHER_B, VALUE_B, NUMBER_0, NUMBER_1 = 0, 1, 2, 4, 5, 6, 7, 11
 
 
-def counts_of(rows: list[tuple[int, int, int]]) -> ClickCounts:
+def counts_of(rows: list[tuple[int, int, int]], sizes: tuple[int, int] = IDS) -> ClickCounts:
     """Counts of training rows (id of the first column, id of the second, fold)."""
-    counts = np.zeros((sum(IDS), 10), np.int64)
+    counts = np.zeros((sum(sizes), 10), np.int64)
     totals = np.zeros(10, np.int64)
     for a, b, fold in rows:
         counts[a, fold] += 1
-        counts[5 + b, fold] += 1
+        counts[sizes[0] + b, fold] += 1
         totals[fold] += 1
-    return ClickCounts(STARTS, counts, np.zeros_like(counts), totals, np.zeros_like(totals))
+    return ClickCounts(np.array([0, sizes[0]]), counts, np.zeros_like(counts), totals, np.zeros_like(totals))
 
 
-def tied(rows: list[tuple[int, int, int]], missing: tuple[int, int] = (1, 1)) -> tuple[np.ndarray, np.ndarray]:
+def tied(
+    rows: list[tuple[int, int, int]],
+    missing: tuple[int, int] = (1, 1),
+    layout: TableLayout = LAYOUT,
+    sizes: tuple[int, int] = IDS,
+) -> tuple[np.ndarray, np.ndarray]:
     """The table before and after."""
-    trunk = make_trunk(1, embedding_dim=2)
+    trunk = StudentTrunk(layout, 0.25, 1, make_settings(embedding_dim=2))
     trunk.embeddings(tf.constant([[0]]))
     before = np.random.default_rng(0).normal(size=trunk.embeddings.table.shape).astype(np.float32)
     trunk.embeddings.table.assign(before)
-    tie_untrained(trunk, LAYOUT, counts_of(rows), missing)
+    tie_untrained(trunk, layout, counts_of(rows, sizes), missing)
     return before, trunk.embeddings.table.numpy()
 
 
@@ -284,6 +306,48 @@ def test_a_value_in_one_fold_alone_is_like_other() -> None:
     rows = [(0, 0, 0), (2, 2, 0), (2, 3, 1), (3, 2, 5), (3, 3, 5), (4, 0, 1)]
     before, after = tied(rows)
     np.testing.assert_array_equal(after[VALUE_A + 1], before[OTHER_A])
+
+
+# Two hash buckets a column: the ids 5 and 6 of the first (three values in the vocabulary), 4 and 5 of the second (two).
+HASHED = TableLayout((2, 1), ((-0.5, 0.5), ()), 2, (3, 2))
+HASHED_IDS = (7, 6)
+BUCKET_A, HASHED_OTHER_B, HASHED_VALUE_B, BUCKET_B = 4, 7, 8, 9
+
+
+def tied_with_buckets(rows: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    return tied(rows, layout=HASHED, sizes=HASHED_IDS)
+
+
+# Every row of the table is looked up, the buckets too, each in two folds.
+FULL_HASHED = [*FULL, *((a, b, fold) for fold in (3, 4) for a, b in ((5, 4), (6, 5)))]
+
+
+def test_rows_of_trained_buckets_stay() -> None:
+    before, after = tied_with_buckets(FULL_HASHED)
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("fold", [None, 8])
+def test_a_bucket_without_rows_or_of_one_fold_is_like_other(fold: int | None) -> None:
+    rows = [row for row in FULL_HASHED if row[0] != 6]
+    if fold is not None:
+        rows += [(6, 2, fold), (6, 2, fold)]
+    before, after = tied_with_buckets(rows)
+    check(before, after, {BUCKET_A + 1: before[OTHER_A], BUCKET_B + 1: before[HASHED_OTHER_B]})
+
+
+def test_other_without_rows_is_the_mean_of_values_and_buckets() -> None:
+    # Value 2 has four rows, value 3 two, the first bucket two and the second none.
+    rows = [(a, b, fold) for a, b, fold in FULL if a != 4] + [(5, 4, 3), (5, 4, 4), (0, 5, 3), (0, 5, 4)]
+    before, after = tied_with_buckets(rows)
+    mean = (4 * before[VALUE_A] + 2 * before[VALUE_A + 1] + 2 * before[BUCKET_A]) / 8
+    check(before, after, {OTHER_A: mean, BUCKET_A + 1: mean})
+
+
+def test_a_column_that_is_missing_in_all_rows_stays() -> None:
+    before, after = tied_with_buckets([(0, b, fold) for _, b, fold in FULL_HASHED])
+    alike = dict.fromkeys((VALUE_A, VALUE_A + 1, BUCKET_A, BUCKET_A + 1), before[OTHER_A])
+    check(before, after, alike)
 
 
 def test_missing_numbers_that_no_row_has_are_the_mean_of_the_buckets() -> None:

@@ -91,7 +91,7 @@ def test_merge_over_shards_equals_a_single_pass() -> None:
     )
     for part in np.array_split(np.arange(ROWS), 5):
         merged = merged.merge(SubclassHealth.empty(S, KINDS).update(logits[part], labels[part], kinds[part]))
-    assert merged.rows == ROWS
+    assert merged.weight == ROWS
     np.testing.assert_array_equal(merged.table, whole.table)
     np.testing.assert_allclose(merged.shares, whole.shares, rtol=1e-12)
     np.testing.assert_allclose(merged.entropy, whole.entropy, rtol=1e-12)
@@ -117,3 +117,17 @@ def test_wrong_arguments_are_refused() -> None:
         SubclassHealth.empty(1, 2).update(np.zeros((3, 2)), kinds=np.zeros(3, int))
     with pytest.raises(ValueError, match="same subclasses"):
         SubclassHealth.empty(1).merge(SubclassHealth.empty(2))
+
+
+def test_a_weight_is_how_often_a_row_counts() -> None:
+    logits, labels, kinds = sample()
+    weights = np.random.default_rng(3).integers(3, size=ROWS)
+    found = SubclassHealth.empty(S, KINDS).update(logits, labels, kinds, weights)
+    repeated = SubclassHealth.empty(S).update(np.repeat(logits, weights, axis=0))
+    plain = SubclassHealth.empty(S, KINDS).update(logits, labels, kinds)
+    assert found.weight == weights.sum()
+    for column in ("usage", "entropy_nats", "information_bits"):
+        np.testing.assert_allclose(found.health()[column], repeated.health()[column], rtol=1e-9)
+        assert (found.health()[column] != plain.health()[column]).all()
+    # The agreement with kinds counts rows.
+    assert found.agreement().equals(plain.agreement())

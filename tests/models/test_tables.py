@@ -10,6 +10,7 @@ import pytest
 from features.crosses import CrossTable, bucket_codes, cell_keys
 from features.hashing import FOLDS
 from features.numeric import NumericColumn
+from features.schema import LOG
 from features.statistics import NO_FOLD, ClickCounts
 from models.backend import tf
 from models.tables import CrossStatistics, FoldTables, RowLookup, TableLayout
@@ -22,6 +23,10 @@ EDGES = ((-1.0, 0.0, 1.5), (), (0.25,))
 LAYOUT = TableLayout(KEPT, EDGES)
 # Where the columns begin in a table of 4 + 3 categorical and 5 + 2 + 3 numeric rows.
 A, B, N0, N1, N2 = 0, 4, 7, 12, 14
+# The same with two hash buckets a column: the ids 5 and 6 of column A, 4 and 5 of column B.
+HASHED_IDS = (7, 6)
+HASHED = TableLayout(KEPT, EDGES, 2, (3, 2))
+HASHED_B = 6
 
 
 def training_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,10 +40,10 @@ def training_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids.astype(np.int32), folds, rng.integers(2, size=300)
 
 
-def count(ids: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> ClickCounts:
+def count(ids: np.ndarray, folds: np.ndarray, labels: np.ndarray, sizes: tuple[int, int] = IDS) -> ClickCounts:
     """Counts of rows, one by one."""
-    starts = np.cumsum([0, *IDS[:-1]])
-    counts, clicks = np.zeros((2, sum(IDS), FOLDS), np.int64)
+    starts = np.cumsum([0, *sizes[:-1]])
+    counts, clicks = np.zeros((2, sum(sizes), FOLDS), np.int64)
     rows, row_clicks = np.zeros((2, FOLDS), np.int64)
     for row, fold, label in zip(ids, folds, labels, strict=True):
         rows[fold] += 1
@@ -90,8 +95,45 @@ def test_layout() -> None:
 
 
 def test_layout_of_columns_takes_the_standardised_edges() -> None:
-    columns = [NumericColumn("x", mean=1.0, std=2.0, missing=0, edges=(-1.0, 4.0)), NumericColumn("y", 0, 1, 3, ())]
+    columns = [NumericColumn("x", LOG, 1.0, 2.0, 0, (-1.0, 4.0)), NumericColumn("y", LOG, 0.0, 1.0, 3, ())]
     assert TableLayout.of([3, 0], columns) == TableLayout((3, 0), ((-1.0, 1.5), ()))
+
+
+def test_layout_with_hash_buckets() -> None:
+    assert HASHED.columns == 5
+    assert HASHED.starts.tolist() == [A, HASHED_B, N0 + 4, N1 + 4, N2 + 4]
+    assert HASHED.rows == N2 + 3 + 4
+    assert [HASHED.ids(column).tolist() for column in (0, 1)] == [[0, 1, 2, 3, 5, 6], [0, 1, 2, 4, 5]]
+    assert [LAYOUT.ids(column).tolist() for column in (0, 1)] == [[0, 1, 2, 3], [0, 1, 2]]
+
+
+def test_layout_knows_the_vocabulary_only_where_there_are_buckets() -> None:
+    assert TableLayout.of([3, 0], [], [9, 4], 5) == TableLayout((3, 0), (), 5, (9, 4))
+    assert TableLayout.of([3, 0], [], [9, 4], 0) == TableLayout.of([3, 0], []) == TableLayout((3, 0), ())
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows"),
+    [
+        ((0, 0), (A, HASHED_B)),  # missing
+        ((1, 1), (A + 1, HASHED_B + 1)),  # unseen
+        ((2, 2), (A + 2, HASHED_B + 2)),  # kept
+        ((3, 3), (A + 3, HASHED_B + 1)),  # kept, rare
+        ((4, 4), (A + 1, HASHED_B + 3)),  # rare, the first bucket
+        ((5, 5), (A + 4, HASHED_B + 4)),  # the first bucket, the second
+        ((6, 6), (A + 5, HASHED_B + 1)),  # the second bucket, beyond the last
+        ((7, 1000), (A + 1, HASHED_B + 1)),  # beyond the last
+    ],
+)
+def test_categorical_rows_with_hash_buckets(ids: tuple[int, int], rows: tuple[int, int]) -> None:
+    assert RowLookup(HASHED).categorical(tf.constant([ids])).numpy().tolist() == [list(rows)]
+
+
+def test_rows_of_hash_buckets_without_kept_values() -> None:
+    lookup = RowLookup(TableLayout((0, 0), EDGES, 3, (0, 2)))
+    ids = tf.constant([[i, i] for i in range(7)])
+    assert lookup.categorical(ids).numpy()[:, 0].tolist() == [0, 1, 2, 3, 4, 1, 1]
+    assert (lookup.categorical(ids).numpy()[:, 1] - 5).tolist() == [0, 1, 1, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -142,12 +184,13 @@ def test_numeric_rows_agree_with_numpy() -> None:
     np.testing.assert_array_equal(RowLookup(layout).numeric(tf.constant(values)), expected)
 
 
-def test_every_row_of_the_table_can_be_looked_up() -> None:
-    lookup = RowLookup(LAYOUT)
-    ids = np.array([[value, value] for value in range(5)], np.int32)
-    dense = np.array([[x, x, x] for x in (-2, -0.5, 0.5, 2, np.nan)], np.float32)
+@pytest.mark.parametrize("layout", [LAYOUT, HASHED])
+def test_every_row_of_the_table_can_be_looked_up(layout: TableLayout) -> None:
+    lookup = RowLookup(layout)
+    ids = np.array([[value, value] for value in range(10)], np.int32)
+    dense = np.array([[x, x, x] for x in (-2, -0.5, 0.5, 2, np.nan)] * 2, np.float32)
     found = np.concatenate([lookup.categorical(tf.constant(ids)), lookup.numeric(tf.constant(dense))], axis=1)
-    assert sorted(set(found.ravel().tolist())) == list(range(LAYOUT.rows))
+    assert sorted(set(found.ravel().tolist())) == list(range(layout.rows))
 
 
 @pytest.mark.parametrize("fold", [0, 5, 6, NO_FOLD])
@@ -211,6 +254,38 @@ def test_statistics_of_kept_values_only(counts: ClickCounts, tables: FoldTables)
         expected = np.stack([expected_statistics(shown[i], i, fold) for i in range(2)], axis=1)
         np.testing.assert_allclose(found[row], expected.ravel(), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(kept_only.rows(ids, folds), tables.rows(ids, folds))
+
+
+def hashed_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random training rows of the layout with buckets; the second bucket of column B occurs in fold 2 only."""
+    rng = np.random.default_rng(3)
+    ids = np.stack([rng.choice([0, 2, 3, 4, 5, 6], 400), rng.choice([0, 2, 3, 4], 400)], axis=1).astype(np.int32)
+    folds = rng.integers(FOLDS, size=400)
+    ids[np.flatnonzero(folds == 2)[:7], 1] = 5
+    return ids, folds, rng.integers(2, size=400)
+
+
+@pytest.mark.parametrize("fold", [2, 7, NO_FOLD])
+def test_a_hash_bucket_of_one_fold_alone_is_shown_as_a_value_is(fold: int) -> None:
+    tables = FoldTables(HASHED, count(*hashed_rows(), HASHED_IDS), SMOOTHING)
+    found = tables.rows(tf.constant([[5, 4], [6, 5], [4, 3]]), tf.fill([3], fold)).numpy().tolist()
+    assert found == [[A + 4, HASHED_B + 3], [A + 5, HASHED_B + 1], [A + 1, HASHED_B + 1]]
+
+
+def test_statistics_of_hash_buckets() -> None:
+    """Buckets have statistics of their own, those of rare values are those of a value that nobody has seen."""
+    counts = count(*hashed_rows(), HASHED_IDS)
+    kept_only, full = (FoldTables(HASHED, counts, SMOOTHING, kept_only=only) for only in (True, False))
+    ids, fold = tf.constant([[2, 4], [5, 5], [6, 0], [4, 3], [1, 1]]), tf.constant([0, 2, NO_FOLD, 5, 5])
+    found, all_ids = kept_only.statistics(ids, fold).numpy(), full.statistics(ids, fold).numpy()
+    np.testing.assert_array_equal(found[:3], all_ids[:3])
+    np.testing.assert_array_equal(found[3], all_ids[4])
+    assert (found[3] != all_ids[3]).all()
+    statistics, starts = counts.statistics(SMOOTHING), (0, HASHED_IDS[0])
+    for (row, left_out), shown in zip([(0, 0), (1, 2), (2, NO_FOLD)], ((2, 4), (5, 5), (6, 0)), strict=True):
+        cells = [start + value for start, value in zip(starts, shown, strict=True)]
+        expected = [*statistics.log_odds[cells, left_out], *statistics.log_count[cells, left_out]]
+        np.testing.assert_array_equal(found[row], expected)
 
 
 def test_own_labels_reach_a_rows_statistics_through_the_common_scale_only() -> None:

@@ -232,3 +232,42 @@ def test_scorer_gives_the_same_logits_in_a_fresh_process(tmp_path: Path) -> None
     found, expected = np.load(tmp_path / "rows.npz"), teacher(batch).numpy()
     for name in ("score", "signature"):
         np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_weighted_loss_by_hand(beta: float) -> None:
+    teacher = make_teacher(beta=beta)
+    randomise(teacher)
+    batch = make_batch(24)
+    weights = np.random.default_rng(2).choice([0.0, 1.0, 2.0], 24)
+    z, y = teacher(batch).numpy().astype(np.float64), batch["label"].numpy()
+    logits = np.log(np.exp(z[:, S:]).sum(axis=1) / np.exp(z[:, :S]).sum(axis=1))
+    losses = np.log1p(np.exp(np.where(y == 1, -logits, logits)))
+    # The auxiliary loss takes no weights.
+    auxiliary = hand_loss(z, y, beta, 1.0, 512) - hand_loss(z, y, 0.0, 1.0, 512)
+    expected = (weights * losses).sum() / weights.sum() + auxiliary
+    found = teacher.compute_loss({**batch, "weight": tf.constant(weights, tf.float32)})
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def gradients_of(teacher: Teacher, batch: dict[str, tf.Tensor]) -> list[np.ndarray]:
+    with tf.GradientTape() as tape:
+        loss = teacher.compute_loss(batch)
+    return [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, teacher.trainable_variables)]
+
+
+@pytest.mark.parametrize("weights", [(2.0, 1.0), (0.0, 1.0), (2.0, 0.0)])
+def test_gradients_of_weighted_rows_are_those_of_repeated_rows(weights: tuple[float, ...]) -> None:
+    teacher = make_teacher(beta=0.0)
+    randomise(teacher)
+    batch = make_batch(20)
+    chosen = np.random.default_rng(2).choice(weights, 20)
+    repeated = {name: tf.repeat(value, chosen.astype(int), axis=0) for name, value in batch.items()}
+    found = gradients_of(teacher, {**batch, "weight": tf.constant(chosen, tf.float32)})
+    for mine, expected in zip(found, gradients_of(teacher, repeated), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_play_no_part_in_scoring() -> None:
+    teacher, batch = make_teacher(), make_batch(5)
+    np.testing.assert_array_equal(teacher({**batch, "weight": tf.fill([5], 3.0)}), teacher(batch))

@@ -15,7 +15,7 @@ from features.errors import ConfigError
 from models.backend import keras, tf, tfrs
 from models.heads import click_logit
 from models.layers import EmbeddingTable
-from models.losses import class_cross_entropy
+from models.losses import class_cross_entropy, mean_loss
 from models.training import LoopSettings, WeightAverage, best_evaluation, evaluate, fit, start
 from pipeline.config import TrainingConfig, narrow
 
@@ -216,3 +216,44 @@ def test_no_average_leaves_the_weights_alone() -> None:
     with average.applied():
         np.testing.assert_array_equal(variable, [5.0])
     np.testing.assert_array_equal(variable, [5.0])
+
+
+def weighted_mean(rows: dict[str, np.ndarray], model: Small) -> float:
+    p = tf.sigmoid(click_logit(model(rows))).numpy().astype(np.float64)
+    return float(log_loss(rows["label"], p, sample_weight=rows["weight"]))
+
+
+class Weighted(Small):
+    """The same model with a weighted loss."""
+
+    def compute_loss(self, batch: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        losses = class_cross_entropy(batch["label"], self(batch, training=training))
+        return mean_loss(losses, batch.get("weight"))
+
+
+def test_evaluations_are_weighted() -> None:
+    rows = {**make_rows(VALID, 1), "weight": np.random.default_rng(4).choice([0.0, 0.5, 3.0], VALID)}
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(50)
+    start(0)
+    model = Weighted()
+    history = fit(model, training(), batches, ROWS, make_settings(), lambda *_: None)
+    assert history["valid_logloss"].min() == pytest.approx(weighted_mean(rows, model), rel=1e-6)
+    found = evaluate(lambda batch: click_logit(model(batch)), batches)
+    logits = click_logit(model(rows)).numpy()
+    expected = roc_auc_score(rows["label"], logits, sample_weight=rows["weight"])
+    assert found["auc"] == pytest.approx(expected, abs=1e-3) and found["rows"] == VALID
+
+
+def test_rows_without_weight_teach_nothing() -> None:
+    """Half of the rows follow the opposite rule, with a weight of 0."""
+    good, bad = make_rows(ROWS, 0), make_rows(ROWS, 0, flip=True)
+    rows = {name: np.concatenate([good[name], bad[name]]) for name in good}
+    rows["weight"] = np.repeat(np.float32([1, 0]), ROWS)
+    order = np.random.default_rng(0).permutation(2 * ROWS)
+    batches = tf.data.Dataset.from_tensor_slices({k: v[order] for k, v in rows.items()}).batch(32).repeat()
+    losses = []
+    for made in (batches, batches.map(lambda batch: {**batch, "weight": tf.ones_like(batch["weight"])})):
+        start(0)
+        history = fit(Weighted(), made, validation(), 2 * ROWS, make_settings(batch_size=32), lambda *_: None)
+        losses.append(history["valid_logloss"].min())
+    assert losses[0] < 0.5 < losses[1] - 0.1

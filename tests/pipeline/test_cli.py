@@ -19,7 +19,20 @@ from models.methods import METHODS
 from pipeline import cli
 from pipeline.config import Config, PreprocessConfig, StudentConfig, TeacherConfig
 
-COMMANDS = ("generate", "preprocess", "train-teacher", "precompute", "distill", "evaluate", "report", "run", "predict")
+COMMANDS = (
+    "generate",
+    "preprocess",
+    "train-teacher",
+    "precompute",
+    "distill",
+    "evaluate",
+    "report",
+    "run",
+    "schema",
+    "inspect",
+    "verify",
+    "predict",
+)
 
 
 def ctr_distill(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,12 +16,16 @@ from sklearn.metrics import log_loss
 from support import METHODS, STUDENT, Made, ctr_distill, files_of, flags
 
 from features.blocks import Block, read_blocks
+from features.schema import CRITEO
 from features.statistics import NO_FOLD
 from models.backend import tf
+from models.serving_features import FEATURES_FILE
 from pipeline import cli
-from pipeline.config import StudentConfig
+from pipeline.beam import make_options
+from pipeline.config import PreprocessConfig, StudentConfig, build
 from pipeline.distill import StudentData, TrainedStudent, distill, train_student
 from pipeline.evaluate import load_student
+from pipeline.preprocess import preprocess
 from pipeline.stage_inputs import click_counts, read_vocabularies
 from pipeline.workspace import Run
 
@@ -153,6 +157,32 @@ def test_click_statistics_are_part_of_the_export(made: Made, again: Again) -> No
     # Two more inputs for each of 26 columns, into the hidden layer and into the linear part.
     parameters = [r.manifest(stage)["parameters"] for r in (run, made.run)]
     assert parameters[0] - parameters[1] == 26 * 2 * (8 + 1)
+
+
+def test_hash_buckets_and_the_rate_of_rows_without_click_are_part_of_the_export(log: Path, tmp_path: Path) -> None:
+    run, rate, stage = Run(str(tmp_path / "run")), 0.5, "students/hard"
+    config = PreprocessConfig(min_count=3, oov_buckets=16, negative_rate=rate)
+    preprocess(run, [str(log)], CRITEO, config, make_options((), 1))
+    distill(
+        run, "hard", build(StudentConfig, {name.replace("-", "_"): text for name, text in STUDENT.items()}, "student")
+    )
+    block, lines = rows_of(run, "test"), log.read_bytes()
+    sizes = np.array(run.spec().vocabulary_ids)
+    hashed = block.ids >= sizes - 16
+    assert hashed.any(axis=0).sum() > 10 and not (block.ids == 1).any()
+    # Raw lines are scored as preprocessed rows, those with a hashed value too.
+    chosen = np.argsort(-hashed.sum(axis=1), kind="stable")[:500]
+    raw = [lines[offset : lines.index(b"\n", offset)] for offset in block.offsets[chosen].tolist()]
+    model = tf.saved_model.load(run.file(stage, "model/1"))
+    served = model.signatures["tsv"](lines=tf.constant(raw))["logit"].numpy()
+    np.testing.assert_allclose(served, load_student(run, stage)(block)[chosen], rtol=0, atol=1e-5)
+    # Without calibration and the share of the rows they are the logits of the best evaluation.
+    valid, calibration = rows_of(run, "valid"), run.manifest(stage)["calibration"]
+    logits = (load_student(run, stage)(valid) - np.log(rate) - calibration["shift"]) / calibration["scale"]
+    metrics = json.loads(files_of(run.file(stage))["metrics.json"])
+    assert log_loss(valid.labels, 1 / (1 + np.exp(-logits))) == pytest.approx(metrics["valid_logloss"], abs=2e-5)
+    features = json.loads(Path(run.file(stage, "model/1", FEATURES_FILE)).read_bytes())
+    assert (features["buckets"], features["negative_rate"]) == (16, rate)
 
 
 def test_trunks_start_from_the_same_weights(made: Made) -> None:

@@ -122,6 +122,45 @@ def test_one_row_is_a_log(tmp_path):
     assert (tmp_path / "a.tsv").read_bytes().count(b"\t") == 39
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.4])
+def test_a_thinned_log_has_all_clicks_and_a_share_of_the_others(tmp_path, rate):
+    rows = CHUNK_ROWS + 20_000
+    whole = generate(rows, str(tmp_path / "whole.tsv"), seed=4)
+    thinned = generate(rows, str(tmp_path / "thinned.tsv"), seed=4, negative_rate=rate)
+    lines = [(tmp_path / name).read_bytes().splitlines(keepends=True) for name in ("whole.tsv", "thinned.tsv")]
+    truths = [pq.read_table(made.paths[1]).to_pandas() for made in (whole, thinned)]
+    # The lines and truths of the whole log, in its order, without some that do not click.
+    place, kept = 0, []
+    for line in lines[1]:
+        place = lines[0].index(line, place) + 1
+        kept.append(place - 1)
+    expected = truths[0].iloc[kept].drop(columns="offset").reset_index(drop=True)
+    assert expected.equals(truths[1].drop(columns="offset"))
+    assert truths[1]["offset"].tolist() == np.cumsum([0, *map(len, lines[1][:-1])]).tolist()
+    assert truths[1]["label"].sum() == truths[0]["label"].sum()
+    others = (truths[0]["label"] == 0).sum()
+    assert (truths[1]["label"] == 0).sum() == pytest.approx(rate * others, abs=4 * np.sqrt(others * rate * (1 - rate)))
+    # The summary is that of the drawn rows; only their number is that of the lines.
+    assert thinned.rows == len(lines[1]) < whole.rows == rows
+    for name in ("click_rate", "bayes_auc", "bayes_logloss"):
+        assert getattr(thinned, name) == getattr(whole, name)
+
+
+def test_which_rows_are_left_out_has_nothing_to_do_with_what_they_are(tmp_path):
+    truth = pq.read_table(generate(ROWS, str(tmp_path / "a.tsv"), seed=2).paths[1]).to_pandas()
+    path = generate(ROWS, str(tmp_path / "b.tsv"), seed=2, negative_rate=0.3).paths[1]
+    thinned = pq.read_table(path).to_pandas()
+    whole, rest = (table.loc[table["label"] == 0, "p_star"] for table in (truth, thinned))
+    assert rest.mean() == pytest.approx(whole.mean(), abs=4 * whole.std() / np.sqrt(len(rest)))
+
+
+def test_a_log_may_lose_all_its_rows(tmp_path):
+    summary = generate(3, str(tmp_path / "a.tsv"), seed=5, negative_rate=1e-9)
+    truth = pq.read_table(summary.paths[1])
+    assert summary.rows == truth.num_rows == (tmp_path / "a.tsv").read_bytes().count(b"\n") == 0
+    assert summary.click_rate == 0
+
+
 def test_a_failure_leaves_what_was_there(tmp_path):
     before = _bytes(tmp_path, "a.tsv")
 
@@ -140,6 +179,9 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         ({"rows": 0}, "rows must be positive. Received: 0"),
         ({"seed": -1}, "seed must be 0 or more. Received: -1"),
         ({"preset": "kind"}, "one of kinds, no-kinds, linear. Received: 'kind'"),
+        ({"negative_rate": 0.0}, "negative rate must be above 0 and at most 1. Received: 0.0"),
+        ({"negative_rate": 1.5}, "negative rate must be above 0 and at most 1. Received: 1.5"),
+        ({"negative_rate": float("nan")}, "negative rate must be above 0 and at most 1. Received: nan"),
         ({"output": "nowhere/logs.tsv"}, "folder of the output must exist. Received: '.*nowhere/logs.tsv'"),
         ({"output": ""}, "must be a file, not a folder"),
     ],

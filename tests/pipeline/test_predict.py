@@ -15,7 +15,7 @@ import pytest
 from support import BROKEN, ROWS, STUDENT, Made, ctr_distill, files_of
 
 from features.errors import ArtifactError, ConfigError, DataError
-from features.schema import CATEGORICAL, CRITEO, FLOAT, INTEGER, KEY, LABEL, Column, Schema
+from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
 from models.backend import tf
 from pipeline import storage
 from pipeline.beam import make_options
@@ -76,7 +76,11 @@ def test_rows_are_lines_minus_rejects(few: Path, scored: Path) -> None:
     assert table["label"].tolist() == [int(line[:1]) for line in lines[:-3]]
     assert list(table.columns) == ["source", "offset", "label", "p_click"]
     assert table["p_click"].between(0, 1, inclusive="neither").all()
-    assert sorted(files_of(scored)) == ["_manifest.json", "part-00000.parquet", "rejected/part-00000.jsonl"]
+    assert sorted(files_of(scored)) == [
+        "_manifest.json",
+        "part-00000-000000.parquet",
+        "rejected/part-00000-000000.jsonl",
+    ]
     manifest = json.loads((scored / "_manifest.json").read_text())
     assert (manifest["rows"], manifest["rejects"]) == (300, 3)
 
@@ -117,7 +121,7 @@ def test_without_labels_and_compressed(few: Path, scored: Path, model: str, tmp_
 def test_shards_of_a_large_file_together_are_its_rows(
     made: Made, scored: Path, few: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.predict._SHARD_BYTES", 10_000)
+    monkeypatch.setattr("pipeline.predict._RANGE_BYTES", 10_000)
     table = predicted(model, [few], tmp_path / "output", workers=2)
     pd.testing.assert_frame_equal(table, table_of(scored), check_categorical=False)
     assert len(list((tmp_path / "output").glob("part-*.parquet"))) == -(-few.stat().st_size // 10_000)
@@ -126,8 +130,8 @@ def test_shards_of_a_large_file_together_are_its_rows(
 def test_model_with_or_without_its_version(few: Path, scored: Path, model: str, tmp_path: Path) -> None:
     for number, path in enumerate((f"{model}/1", f"{model}/1/", f"{model}/")):
         predicted(path, [few], tmp_path / str(number))
-        assert (tmp_path / str(number) / "part-00000.parquet").read_bytes() == (
-            scored / "part-00000.parquet"
+        assert (tmp_path / str(number) / "part-00000-000000.parquet").read_bytes() == (
+            scored / "part-00000-000000.parquet"
         ).read_bytes()
 
 
@@ -139,7 +143,7 @@ def test_again_there_is_nothing_to_do(few: Path, scored: Path, model: str) -> No
 
 
 def test_a_killed_call_goes_on(few: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.predict._SHARD_BYTES", 20_000)
+    monkeypatch.setattr("pipeline.predict._RANGE_BYTES", 20_000)
     output = tmp_path / "output"
     predicted(model, [few], output)
     before = files_of(output)
@@ -150,7 +154,7 @@ def test_a_killed_call_goes_on(few: Path, model: str, tmp_path: Path, monkeypatc
         if number % 2:
             (output / part["path"]).rename(output / f"{part['path']}.0123.tmp")
         else:
-            storage.write_json(str(output / ".work" / f"{number:05d}.json"), part)
+            storage.write_json(str(output / ".work" / f"00000-{number:06d}.json"), part)
     untouched = (output / manifest["parts"][0]["path"]).stat().st_ino
     assert predict(model, [str(few)], str(output), make_options((), 1)) is True
     assert files_of(output) == before
@@ -261,6 +265,50 @@ def test_keys_of_a_custom_schema_pass_through(tmp_path: Path) -> None:
     assert reject["reason"] == "float" and reject["source"] == str(bare)
     served = tf.saved_model.load(run.file("students/hard/model/1")).signatures["tsv"](lines=tf.constant(rows))
     np.testing.assert_allclose(first["p_click"], served["p_click"].numpy(), atol=1e-6, rtol=0)
+
+
+VISITS = (
+    Column("visitor", GROUP),
+    Column("price", FLOAT, "linear"),
+    Column("clicked", LABEL),
+    Column("stock", INTEGER, "squared_log"),
+    Column("brand", CATEGORICAL),
+    Column("rank", INTEGER, "quantile"),
+    Column("share", WEIGHT),
+    Column("when", TIME),
+)
+
+
+@pytest.mark.parametrize("file_format", ["text", "json"])
+def test_every_kind_of_column_hash_buckets_and_a_share_of_the_rows(file_format: str, tmp_path: Path) -> None:
+    """The same probabilities as those of the serving module, which has its own parser, transforms and hash."""
+    rng, rows = np.random.default_rng(1), []
+    for i in range(900):
+        numbers = [round(float(rng.normal(0, 9)), 2), int(rng.integers(-2, 4000)), int(rng.integers(50))]
+        brand = f"b{rng.geometric(0.1)}" if i % 9 else f"once {i}"
+        rows.append([f"v{i % 200}", numbers[0], int(rng.random() < 0.3), numbers[1], brand, numbers[2], i % 3 / 2, i])
+    names = [column.name for column in VISITS]
+    if file_format == "json":
+        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    else:
+        lines = ["|".join(map(str, row)) for row in rows]
+    log = tmp_path / "log"
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run, schema = Run(str(tmp_path / "run")), Schema(VISITS, delimiter="|", format=file_format)
+    config = PreprocessConfig(min_count=2, oov_buckets=8, negative_rate=0.25)
+    preprocess(run, [str(log)], schema, config, make_options((), 1))
+    small = {name.replace("-", "_"): value for name, value in STUDENT.items()}
+    distill(run, "hard", build(StudentConfig, small, "student"))
+    table = predicted(run.file("students/hard/model"), [log], tmp_path / "output")
+    assert list(table.columns) == ["source", "offset", "label", "visitor", "when", "p_click"]
+    assert table["when"].tolist() == [str(i) for i in range(900)]
+    signatures = tf.saved_model.load(run.file("students/hard/model/1")).signatures
+    texts = {name: tf.constant([str(row[place]) for row in rows]) for place, name in enumerate(names)}
+    fields = {name: texts[name] for name in (*schema.numeric, *schema.categorical)}
+    served = signatures["strings"](**fields)["p_click"].numpy()
+    np.testing.assert_allclose(table["p_click"], served, atol=1e-6, rtol=0)
+    assert len(np.unique(served)) > 800
+    assert ("tsv" in signatures) == (file_format == "text")
 
 
 def test_the_whole_log(made: Made, model: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -14,11 +15,12 @@ import pytest
 from support import METHODS, ROWS, Made
 
 from features.errors import ArtifactError
+from features.schema import GROUP, WEIGHT, Column, Schema
 from models.metrics import METRICS
 from pipeline import storage
 from pipeline.evaluate import without_nan
 from pipeline.keys import evaluation_key
-from pipeline.report import metric_table, read_metrics, report, report_data, summary, terminal_tables
+from pipeline.report import metric_table, read_metrics, report, report_data, summary, terminal_tables, weighting
 from pipeline.workspace import Run
 
 
@@ -158,6 +160,21 @@ def test_data_of_the_page(made: Made, found: dict[str, Any]) -> None:
     assert not any("no test rows" in note for note in data.notes)
 
 
+def test_provenance_says_what_rows_count(made: Made) -> None:
+    spec = made.run.spec()
+    assert weighting(spec) == []
+    columns = (*spec.schema.columns, Column("worth", WEIGHT), Column("user", GROUP))
+    other = dataclasses.replace(spec, schema=Schema(columns), negative_rate=0.05)
+    assert weighting(other) == [
+        ("Weights of the rows", "column worth; metrics and click rates are weighted"),
+        (
+            "Share of the rows without click in the log",
+            "0.05; each that is left counts as 20, and probabilities are those of the whole log",
+        ),
+        ("Intervals", "rows with the same user are resampled together"),
+    ]
+
+
 def test_settings_of_the_models(made: Made, found: dict[str, Any]) -> None:
     """Each model's are in the metrics; the page lists the first student's, and where the others differ."""
     stored = {"teacher": made.run.manifest("targets")["settings"]}
@@ -245,7 +262,7 @@ def _without(made: Made, folder: Path, found: dict[str, Any], models: list[str])
     """A run whose metrics know only these models, and nothing of the teacher's costs."""
     run = Run(str(folder / "run"))
     Path(run.path).mkdir()
-    for stage in ("examples", "targets", "students", "teacher"):
+    for stage in ("examples", "rejected", "targets", "students", "teacher"):
         Path(run.file(stage)).symlink_to(made.run.file(stage))
     Path(run.file("report")).mkdir()
     kept = {name: dict(found["models"][name]) for name in models}

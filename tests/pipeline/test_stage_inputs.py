@@ -23,6 +23,7 @@ from pipeline.stage_inputs import (
     naming_damage,
     read_vocabularies,
     read_with_targets,
+    require_blocks,
     require_local,
     require_validation,
     table_layout,
@@ -51,10 +52,12 @@ def test_empty_shards_are_left_out(made: Made, tmp_path: Path) -> None:
     run = Run(str(tmp_path))
     shutil.copytree(made.run.file("examples"), run.file("examples"))
     manifest = storage.read_json(run.file("examples/manifest.json"))
-    manifest["shards"][3]["rows"] = 0
+    training = [shard for shard in manifest["shards"] if shard["split"] == "train"]
+    training[3]["rows"] = 0
     storage.write_json(run.file("examples/manifest.json"), manifest)
     files = example_files(run, run.spec(), "train")
-    assert len(files.examples) == 15 and not any("shard-00003" in path for path in files.examples)
+    others = [run.file("examples", shard["path"]) for shard in training if shard is not training[3]]
+    assert list(files.examples) == others and len(others) >= 15
 
 
 def test_tables_of_the_vocabularies(made: Made) -> None:
@@ -85,6 +88,16 @@ def test_a_run_without_validation_rows(made: Made) -> None:
     require_validation(spec)
     with pytest.raises(DataError, match=r"^A run must have validation rows. Received: none, and \d+ training rows"):
         require_validation(dataclasses.replace(spec, rows={**spec.rows, "valid": 0}))
+
+
+def test_examples_a_row_a_record_are_not_for_training(made: Made) -> None:
+    spec = made.run.spec()
+    require_blocks(spec)
+    rows = dataclasses.replace(spec, layout="rows")
+    message = r"^The examples of a run must be in blocks for training. Received: --layout rows \(spec.json\)"
+    for read in (lambda: require_blocks(rows), lambda: example_files(made.run, rows, "train")):
+        with pytest.raises(ConfigError, match=message):
+            read()
 
 
 @pytest.fixture

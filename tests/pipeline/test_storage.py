@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
 
 from features.errors import ArtifactError, ConfigError, DataError
+from features.lines import read_chunks
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options
@@ -156,30 +158,94 @@ class TestVersion:
         assert storage.version("store://b/none.tsv") is None
 
 
+def compress(data: bytes, kind: str) -> bytes:
+    """Compressed as the command line tools do it: zstd with a checksum."""
+    if kind == "gzip":
+        return gzip.compress(data)
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
 class TestOpenLog:
-    @pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz"])
-    def test_reads_the_decompressed_bytes(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("log.tsv", ""), ("log.tsv.gz", "gzip"), ("log.tsv.zst", "zstd"), ("log.jsonl.zstd", "zstd")]
+    )
+    def test_reads_the_decompressed_bytes(self, tmp_path: Path, name: str, kind: str) -> None:
         data = b"line\n" * 1000
-        path = write(tmp_path / name, gzip.compress(data) if name.endswith("gz") else data)
-        with storage.open_log(InputFile(path, 1, 1)) as stream:
+        file = InputFile(write(tmp_path / name, compress(data, kind) if kind else data), 1, 1)
+        assert file.compressed == bool(kind)
+        with storage.open_log(file) as stream:
             assert stream.read() == data
+            assert stream.read() == b""
+        with storage.open_log(file) as stream:
+            assert [stream.read(7), stream.read(0), stream.read(10_000), stream.read(1)] == [
+                data[:7],
+                b"",
+                data[7:],
+                b"",
+            ]
 
-    def test_members_one_after_another_are_one_stream(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "log.gz", gzip.compress(b"a\n") + gzip.compress(b"b\n"))
+    @pytest.mark.parametrize("kind", ["gzip", "zstd"])
+    def test_members_one_after_another_are_one_stream(self, tmp_path: Path, kind: str) -> None:
+        name = {"gzip": "log.gz", "zstd": "log.zst"}[kind]
+        path = write(tmp_path / name, b"".join(compress(part, kind) for part in (b"a\n", b"", b"b\n" * 100_000)))
         with storage.open_log(InputFile(path, 1, 1)) as stream:
-            assert stream.read() == b"a\nb\n"
+            assert stream.read() == b"a\n" + b"b\n" * 100_000
 
-    @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "tail"])
-    def test_damaged(self, tmp_path: Path, damage: str) -> None:
-        data = bytearray(gzip.compress(os.urandom(50_000)))
+    def test_a_zstd_frame_to_be_skipped(self, tmp_path: Path) -> None:
+        skipped = bytes.fromhex("502a4d18 04000000") + b"abcd"  # magic number and length, little-endian
+        path = write(tmp_path / "log.zst", skipped + compress(b"a\n", "zstd") + skipped)
+        with storage.open_log(InputFile(path, 1, 1)) as stream:
+            assert stream.read() == b"a\n"
+
+    @pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz", "log.tsv.zst"])
+    def test_gives_the_same_lines_of_ranges(self, tmp_path: Path, name: str) -> None:
+        data = b"".join(b"%d\n" % i for i in range(100_000))
+        kind = {".tsv": "", ".gz": "gzip", ".zst": "zstd"}[Path(name).suffix]
+        path = write(tmp_path / name, compress(data, kind) if kind else data)
+        with storage.open_log(InputFile(path, 1, 1)) as stream:
+            chunks = list(read_chunks(stream, [(0, 10), (300_000, 300_020), (500_000, 1 << 40)], 1 << 16))
+        assert b"".join(chunk.data for index, chunk in chunks if index == 0) == b"0\n1\n2\n3\n4\n"
+        for index, chunk in chunks:
+            assert data[chunk.offset :].startswith(chunk.data) and chunk.offset >= [0, 300_000, 500_000][index]
+        assert sum(len(chunk.data) for index, chunk in chunks if index == 2) == len(data) - chunks[2][1].offset
+
+    @pytest.mark.parametrize("damage", ["cut", "cut at the end", "flipped", "text", "tail", "second member cut"])
+    @pytest.mark.parametrize("kind", ["gzip", "zstd"])
+    def test_damaged(self, tmp_path: Path, damage: str, kind: str) -> None:
+        name = {"gzip": "log.gz", "zstd": "log.zst"}[kind]
+        data = bytearray(compress(os.urandom(50_000), kind))
         if damage == "flipped":
             data[25_000] ^= 255
-        broken = {"cut": data[:30_000], "flipped": data, "text": b"no gzip", "tail": data + b"tail"}[damage]
-        path = write(tmp_path / "log.gz", bytes(broken))
-        with pytest.raises(DataError, match=r"^A gzip file must be whole\. Received: .*log\.gz\)\.$"):
+        broken = {
+            "cut": data[:30_000],
+            "cut at the end": data[:-1],
+            "flipped": data,
+            "text": b"neither of them",
+            "tail": data + b"tail",
+            "second member cut": data + compress(b"more", kind)[:-5],
+        }[damage]
+        path = write(tmp_path / name, bytes(broken))
+        with pytest.raises(DataError, match=rf"^A {kind} file must be whole\. Received: .*{name}\)\.$"):
             with storage.open_log(InputFile(path, 1, 1)) as stream:
                 while stream.read(10_000):
                     pass
+
+    @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), RuntimeError("no")])
+    def test_a_failure_of_the_file_below_is_no_damage(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Failing(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise error
+
+        monkeypatch.setattr(storage, "open_read", lambda path: Failing())
+        with pytest.raises(type(error)):
+            with storage.open_log(InputFile("log.zst", 1, 1)) as stream:
+                stream.read(10)
+
+    def test_an_error_of_the_reader_is_passed_on(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log.zst", compress(b"a\n", "zstd"))
+        with pytest.raises(OSError, match="disk full"):
+            with storage.open_log(InputFile(path, 1, 1)):
+                raise OSError("disk full")
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="must exist and be readable"):
