@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check real quality bench clean
+.PHONY: install demo test fuzz check real quality bench clean
 
 install: $(STAMP)
 
@@ -24,6 +24,13 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
+# Coverage-guided fuzzing of the parsers and decoders; what it needs is in a venv of its own.
+FUZZ_SECONDS ?= 600
+fuzz: install
+	test -x tests/fuzz/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python tests/fuzz/.venv
+	$(BIN)/uv pip install --quiet --python tests/fuzz/.venv/bin/python --requirements tests/fuzz/requirements.lock
+	tests/fuzz/.venv/bin/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +47,8 @@ quality: install
 	$(BIN)/python benchmarks/quality.py --input $(CTR_DISTILL_CRITEO)
 
 bench: install
-	$(BIN)/python benchmarks/preprocess.py
+	$(BIN)/python benchmarks/preprocess.py --peers all
+	$(BIN)/python benchmarks/memory.py --rows 1000000 10000000
 	$(BIN)/python benchmarks/precompute.py
 
 clean:
