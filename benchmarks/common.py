@@ -35,7 +35,7 @@ class Outcome:
         name: of what was measured.
         figures: rows, seconds, cpu_seconds, rows_per_second (medians, of what the child counts), rates (of all
             repeats), process_seconds (median wall time of the whole process), peak_mb (largest), and what the child
-            adds. None if a repeat failed.
+            adds (numbers, or numbers by name). None if a repeat failed.
         reason: why it failed.
     """
 
@@ -52,16 +52,19 @@ class Measurement:
         name: for people.
         child: name of the function that the script registers for it.
         options: further arguments of the script.
+        program: another program that is measured in place of the script's function: it gets the options, and its last
+            line of output are its figures.
     """
 
     name: str
-    child: str
+    child: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    program: tuple[str, ...] = ()
 
     def arguments(self, script: str) -> list[str]:
         """The command line of the child."""
         options = [f"--{name}={value}" for name, value in self.options.items()]
-        return [sys.executable, script, f"--child={self.child}", *options]
+        return [*(self.program or (sys.executable, script, f"--child={self.child}")), *options]
 
 
 def base_parser(text: str, rows: int) -> argparse.ArgumentParser:
@@ -134,10 +137,19 @@ def _reason(code: int, errors: TextIO) -> str:
     return f"exit {code}: {lines[-1] if lines else 'no message'}"
 
 
-def measure(script: str, measurements: Sequence[Measurement], repeats: int) -> list[Outcome]:
-    """Measures in turn, round by round, each time in a fresh process; what has failed once is not tried again."""
+def measure(
+    script: str, measurements: Sequence[Measurement], repeats: int, failed: Mapping[str, str] | None = None
+) -> list[Outcome]:
+    """Measures in turn, round by round, each time in a fresh process; what has failed once is not tried again.
+
+    Args:
+        script: that registers the children.
+        measurements: of different names.
+        repeats: times that each is made.
+        failed: reasons of those that cannot be measured at all, by name.
+    """
     found: dict[str, list[dict[str, Any]]] = {item.name: [] for item in measurements}
-    reasons: dict[str, str] = {}
+    reasons = dict(failed or {})
     for number in range(repeats):
         for item in measurements:
             if item.name in reasons:
@@ -154,10 +166,17 @@ def measure(script: str, measurements: Sequence[Measurement], repeats: int) -> l
 def _outcome(name: str, repeats: Sequence[dict[str, Any]], reason: str) -> Outcome:
     if reason:
         return Outcome(name, None, reason)
-    numbers = {key: statistics.median(part[key] for part in repeats) for key in repeats[0]}
+    numbers = {key: _median([part[key] for part in repeats]) for key in repeats[0]}
     rates = [part["rows"] / part["seconds"] for part in repeats]
     numbers |= {"peak_mb": max(part["peak_mb"] for part in repeats), "rows_per_second": statistics.median(rates)}
     return Outcome(name, {**numbers, "rates": rates})
+
+
+def _median(values: Sequence[Any]) -> Any:
+    """The median of numbers, or of each of several named numbers."""
+    if isinstance(values[0], Mapping):
+        return {name: statistics.median(value.get(name, 0.0) for value in values) for name in values[0]}
+    return statistics.median(values)
 
 
 def ratios(ours: Outcome, peers: Sequence[Outcome]) -> dict[str, float | None]:
