@@ -23,6 +23,7 @@ DEV = [
     "mypy>=1.11,<3",
     "pandas-stubs>=2.2,<4",
     "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
     "ruff>=0.6,<1",
     "scikit-learn>=1.5,<2",
     "scipy>=1.13,<2",
