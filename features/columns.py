@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.rejects import Reject
+from features.rows import ParsedRows
 from features.schema import FLOAT, INTEGER, LABEL, TIME, WEIGHT, Schema
 from features.strict import (
     FLOAT_PATTERN,
@@ -48,6 +50,10 @@ class ValueColumns:
     keys: list[pa.BinaryArray]
     bad: NDArray[np.bool_]
 
+    def rows(self, offsets: NDArray[np.int64], rejects: list[Reject]) -> ParsedRows:
+        """The rows, of which none is bad, with their offsets (int64 [n]) and the rejects among them."""
+        return ParsedRows(offsets, self.labels, self.weights, self.numeric, self.categorical, self.keys, rejects)
+
 
 def cast_columns(table: pa.Table, schema: Schema, labelled: bool) -> ValueColumns:
     """Casts columns of texts.
@@ -58,7 +64,7 @@ def cast_columns(table: pa.Table, schema: Schema, labelled: bool) -> ValueColumn
         schema: of the log.
         labelled: whether there is the label column.
     """
-    texts = {name: _single(table[name]) for name in table.column_names}
+    texts = {name: single(table[name]) for name in table.column_names}
     kinds = {column.name: column.kind for column in schema.columns}
     bad = np.zeros(table.num_rows, bool)
     decoded = {}
@@ -120,5 +126,6 @@ def _cast(values: pa.BinaryArray, kind: str) -> tuple[NDArray[np.float32], NDArr
     return np.where(good, numbers, np.float32(np.nan)), ~good
 
 
-def _single(column: pa.ChunkedArray) -> pa.Array:
+def single(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

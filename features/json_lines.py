@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from features.columns import cast_columns
+from features.columns import cast_columns, single
 from features.json_objects import Integer, members_of, parse_json_line, texts_of_line
 from features.lines import Chunk
 from features.rejects import Reject
-from features.rows import NO_OFFSETS, ParsedRows, from_rows
+from features.rows import NO_OFFSETS, ParsedRows, from_long_line, from_rows
 from features.scanning import Lines
 from features.schema import FLOAT, INTEGER, LABEL, WEIGHT, Schema
-from features.strict import MAX_LINE_BYTES, TOO_LONG, BadLine, Row, columns_of
+from features.strict import BadLine, Row, columns_of
 from features.texts import text_type, texts_of, unclean
 
 # So few lines cost the strict parser no more than halving them again.
@@ -54,9 +54,7 @@ def parse_json_chunk(chunk: Chunk, schema: Schema, labelled: bool = True) -> Par
         The rows and the rejects: together one for each line.
     """
     if chunk.truncated_bytes:
-        detail = f"expected at most {MAX_LINE_BYTES} bytes, received {len(chunk.data) + chunk.truncated_bytes}"
-        reject = Reject(chunk.offset, TOO_LONG, detail, chunk.data, chunk.truncated_bytes)
-        return from_rows(NO_OFFSETS, [], [reject], schema, labelled)
+        return from_long_line(chunk, schema, labelled)
     return _Parser(Lines(chunk.data), chunk.offset, schema, labelled).parse()
 
 
@@ -100,15 +98,7 @@ class _Parser:
             good = ~values.bad
             rejects = dict(sorted((rejects | rejected).items()))
             indices, values = indices[good], cast_columns(table.filter(pa.array(good)), self.schema, self.labelled)
-        return ParsedRows(
-            self.offset + self.lines.starts[indices],
-            values.labels,
-            values.weights,
-            values.numeric,
-            values.categorical,
-            values.keys,
-            list(rejects.values()),
-        )
+        return values.rows(self.offset + self.lines.starts[indices], list(rejects.values()))
 
     def _judge(self, indices: NDArray[np.int64]) -> tuple[dict[int, Row], dict[int, Reject]]:
         return self._sort_out(indices, parse_json_line)
@@ -167,7 +157,7 @@ class _Parser:
 
     def _without_doubts(self, indices: NDArray[np.int64], table: pa.Table) -> _Part:
         columns = columns_of(self.schema, self.labelled)
-        values = {column.name: _single(table[column.name]) for column in columns}
+        values = {column.name: single(table[column.name]) for column in columns}
         doubts = np.zeros(len(indices), bool)
         texts = {}
         for column in columns:
@@ -227,7 +217,3 @@ def _ambiguous(values: pa.Array, kind: str) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         integral: NDArray[np.bool_] = numbers == np.floor(numbers)
     return integral
-
-
-def _single(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -6,7 +6,7 @@ line exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -110,13 +110,19 @@ class LineReader:
         # No line that fits in a chunk can then be longer than what is kept of a line.
         self._chunk_bytes = min(chunk_bytes, MAX_KEPT_LINE_BYTES)
         self._cursor = _Cursor(stream)
+        self._end = 0
 
     def chunks(self, start: int, end: int) -> Iterator[Chunk]:
         """Reads the lines whose first byte lies in [start, end); ``end`` may lie behind the stream's.
 
-        Ranges must be asked for in rising order. A range that holds no line gives nothing.
+        A chunk never spans two ranges; a range that holds no line gives none.
+
+        Raises:
+            ValueError: the range ends before it starts, or starts before the end of an earlier one.
         """
-        cursor = self._cursor
+        if not self._end <= start <= end:
+            raise ValueError(f"Ranges must be sorted. Received: [{start}, {end}) behind {self._end}.")
+        cursor, self._end = self._cursor, end
         if cursor.position == 0 and start <= len(BYTE_ORDER_MARK) and cursor.peek(3).startswith(BYTE_ORDER_MARK):
             cursor.take(len(BYTE_ORDER_MARK))
         if _find_first_line(cursor, start, end):
@@ -132,31 +138,6 @@ class LineReader:
     def ended(self) -> bool:
         """Whether nothing is left to read."""
         return not self._cursor.peek(1)
-
-
-def read_chunks(
-    stream: BinaryIO, ranges: Sequence[tuple[int, int]], chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[tuple[int, Chunk]]:
-    """Reads the lines whose first byte lies in one of the byte ranges; see :class:`LineReader`.
-
-    Args:
-        stream: a binary stream that stands at its beginning.
-        ranges: sorted byte ranges [start, end) that do not overlap; ``end`` may lie behind the stream's.
-        chunk_bytes: how many bytes a chunk has at most, apart from its last line.
-
-    Yields:
-        (index of the range, chunk). A chunk never spans two ranges; a range that holds no line gives none.
-
-    Raises:
-        ValueError: the ranges are not sorted or overlap, or ``chunk_bytes`` is not positive.
-    """
-    bounds = [bound for range_ in ranges for bound in range_]
-    if bounds != sorted(bounds) or (bounds and bounds[0] < 0):
-        raise ValueError(f"Ranges must be sorted. Received: {ranges}.")
-    reader = LineReader(stream, chunk_bytes)
-    for index, (start, end) in enumerate(ranges):
-        for chunk in reader.chunks(start, end):
-            yield index, chunk
 
 
 def _find_first_line(cursor: _Cursor, start: int, end: int) -> bool:

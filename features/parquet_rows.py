@@ -180,15 +180,7 @@ def _parse(batch: pa.RecordBatch, first: int, schema: Schema, labelled: bool) ->
             rows, rejects = _judge(table, np.arange(len(batch)), first, schema, labelled)
             return from_rows(first + np.array(list(rows)), list(rows.values()), rejects, schema, labelled)
         values = cast_columns(table.filter(pa.array(~bad)), schema, labelled)
-    return ParsedRows(
-        first + np.flatnonzero(~bad),
-        values.labels,
-        values.weights,
-        values.numeric,
-        values.categorical,
-        values.keys,
-        rejects,
-    )
+    return values.rows(first + np.flatnonzero(~bad), rejects)
 
 
 def _texts(values: pa.Array, kind: str) -> pa.Array:

@@ -17,10 +17,10 @@ from features.errors import DataError
 from features.fields import Fields
 from features.lines import BYTE_ORDER_MARK, Chunk
 from features.rejects import Reject, printable
-from features.rows import NO_OFFSETS, ParsedRows, from_rows
+from features.rows import NO_OFFSETS, ParsedRows, from_long_line, from_rows
 from features.scanning import Lines
 from features.schema import Schema
-from features.strict import MAX_LINE_BYTES, TOO_LONG, BadLine, Row, columns_of, parse_line
+from features.strict import MAX_LINE_BYTES, BadLine, Row, columns_of, parse_line
 
 
 def parse_chunk(chunk: Chunk, schema: Schema, labelled: bool = True) -> ParsedRows:
@@ -43,10 +43,7 @@ def parse_chunk(chunk: Chunk, schema: Schema, labelled: bool = True) -> ParsedRo
         _check_header(header, schema, labelled)
         offset += len(header + newline)
     if chunk.truncated_bytes:
-        length = len(data) + chunk.truncated_bytes
-        detail = f"expected at most {MAX_LINE_BYTES} bytes, received {length}"
-        reject = Reject(offset, TOO_LONG, detail, data, chunk.truncated_bytes)
-        return from_rows(NO_OFFSETS, [], [reject], schema, labelled)
+        return from_long_line(Chunk(offset, data, chunk.truncated_bytes), schema, labelled)
     parser = _Parser(Lines(data), offset, schema, labelled)
     try:
         return parser.by_column()
@@ -125,15 +122,7 @@ class _Parser:
             rejects = dict(sorted((rejects | rejected).items()))
             offsets, good = offsets[~values.bad], table.filter(pa.array(~values.bad))
             values = cast_columns(good, self.schema, self.labelled)
-        return ParsedRows(
-            offsets,
-            values.labels,
-            values.weights,
-            values.numeric,
-            values.categorical,
-            values.keys,
-            list(rejects.values()),
-        )
+        return values.rows(offsets, list(rejects.values()))
 
     def _judge(self, index: int) -> Row | Reject:
         line = self.lines[index]

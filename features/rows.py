@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from features.lines import Chunk
 from features.rejects import Reject
 from features.schema import Schema
-from features.strict import Row
+from features.strict import MAX_LINE_BYTES, TOO_LONG, Row
 
 NO_OFFSETS = np.zeros(0, np.int64)
 
@@ -50,6 +51,14 @@ class ParsedRows:
         for position, column in enumerate(self.numeric):
             numbers[:, position] = column.dictionary.to_numpy()[column.indices.to_numpy()]
         return numbers
+
+
+def from_long_line(chunk: Chunk, schema: Schema, labelled: bool) -> ParsedRows:
+    """No row, and the reject of a line that was too long to keep: the only one of its chunk."""
+    length = len(chunk.data) + chunk.truncated_bytes
+    detail = f"expected at most {MAX_LINE_BYTES} bytes, received {length}"
+    reject = Reject(chunk.offset, TOO_LONG, detail, chunk.data, chunk.truncated_bytes)
+    return from_rows(NO_OFFSETS, [], [reject], schema, labelled)
 
 
 def from_rows(

@@ -49,7 +49,7 @@ class Lines:
             alone = self.data.count(b"\r") - self.data.count(b"\r\n") - self.data.endswith(b"\r")
             if alone:
                 return False
-        return b"\0" not in self.data and _is_utf8(self.data)
+        return b"\0" not in self.data and is_utf8(self.data)
 
     def select(self, keep: NDArray[np.bool_]) -> bytes:
         """The lines where ``keep`` (bool [n]) is true, with their line ends, one after another."""
@@ -81,10 +81,10 @@ class Lines:
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def _invalid_utf8(self) -> list[int]:
-        if _is_utf8(self.data):
+        if is_utf8(self.data):
             return []
         foreign = np.flatnonzero(np.frombuffer(self.data, np.uint8) >= 128)
-        return [index for index in np.unique(self._lines_at(foreign)).tolist() if not _is_utf8(self[index])]
+        return [index for index in np.unique(self._lines_at(foreign)).tolist() if not is_utf8(self[index])]
 
 
 def _positions(data: bytes, byte: bytes) -> NDArray[np.int64]:
@@ -93,7 +93,8 @@ def _positions(data: bytes, byte: bytes) -> NDArray[np.int64]:
     return np.flatnonzero(np.frombuffer(data, np.uint8) == ord(byte))
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
     if data.isascii():
         return True
     try:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.columns import plain
+from features.scanning import is_utf8
 from features.schema import FLOAT, INTEGER, LABEL, WEIGHT
 from features.strict import CARRIAGE_RETURN, INVALID_UTF8, NUL_BYTE, BadLine
 
@@ -112,13 +113,5 @@ def _invalid_utf8(texts: pa.BinaryArray) -> NDArray[np.bool_]:
     try:
         texts.cast(pa.string())
     except pa.ArrowInvalid:
-        return np.array([not _decodes(text) for text in texts.to_pylist()], bool)
+        return np.array([not is_utf8(text) for text in texts.to_pylist()], bool)
     return np.zeros(len(texts), bool)
-
-
-def _decodes(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -29,7 +29,7 @@ from pipeline.beam import run_pipeline
 from pipeline.config import share
 from pipeline.plan import Range, Task, check_compression, count_parquet_rows, divide
 from pipeline.progress import Progress, amount, watched
-from pipeline.reading import RangeRows, finished, read_ranges
+from pipeline.reading import RangeRows, check_rejects, finished, read_ranges
 from pipeline.workspace import digest
 
 _RANGE_BYTES = 64 << 20
@@ -173,11 +173,7 @@ def predict(model: str, inputs: Sequence[str], output: str, options: PipelineOpt
     parts = _records(elements, output)
     rows, rejects = (sum(part[name] for part in parts) for name in ("rows", "rejects"))
     progress.close(f"{amount(rows)} rows, {rejects} rejects")
-    if rejects > limit * (rows + rejects):
-        raise DataError(
-            f"At most {max_rejects} of the lines must be bad. Received: {rejects} of {rows + rejects} "
-            f"({output}/rejected says which and why; raise --max-rejects or mend the log)."
-        )
+    check_rejects(rejects, rows + rejects, limit, max_rejects, f"{output}/rejected")
     storage.remove(done)
     storage.write_json(storage.join(output, _MANIFEST), {"key": key, "rows": rows, "rejects": rejects, "parts": parts})
     storage.remove(storage.join(output, _STARTED))

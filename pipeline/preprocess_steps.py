@@ -25,7 +25,7 @@ from pipeline.batches import read_batch, write_batch
 from pipeline.beam import phase
 from pipeline.config import PreprocessConfig
 from pipeline.plan import Entry, Range, Task, arrange
-from pipeline.reading import RangeRows, finished, read_ranges
+from pipeline.reading import RangeRows, check_rejects, finished, read_ranges
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,7 @@ def arrange_all(_: Any, parsed: list[dict[str, Any]], *, job: Job) -> list[Entry
     """
     records = _in_order(parsed, job)
     lines, rejects = (sum(record[name] for record in records) for name in ("lines", "rejects"))
-    if rejects > job.config.reject_limit * lines:
-        raise DataError(
-            f"At most {job.config.max_rejects} of the lines must be bad. Received: {rejects} of {lines} "
-            f"({job.rejected} says which and why; raise --max-rejects or mend the log)."
-        )
+    check_rejects(rejects, lines, job.config.reject_limit, job.config.max_rejects, job.rejected)
     files = {task.index: task.file for task in job.tasks}
     return arrange(files, job.split, records)
 

@@ -114,6 +114,15 @@ def _parse(
     return rows
 
 
+def check_rejects(rejects: int, lines: int, limit: float, text: str, folder: str) -> None:
+    """Raises a DataError for more bad lines than a share of all, ``text`` for people; ``folder`` holds them."""
+    if rejects > limit * lines:
+        raise DataError(
+            f"At most {text} of the lines must be bad. Received: {rejects} of {lines} "
+            f"({folder} says which and why; raise --max-rejects or mend the log)."
+        )
+
+
 def finished(task: Task, record_path: Callable[[Range], str]) -> tuple[list[dict[str, Any]], bool]:
     """The records of a task's ranges that are done, in order, and whether these are all.
 

@@ -17,14 +17,13 @@ from features.spec import ExamplesSpec
 from pipeline import storage
 from pipeline.analyze import vocabulary_path
 from pipeline.findings import Findings
+from pipeline.plan import ALL
 from pipeline.storage import InputFile
 from pipeline.verify_log import Starts, check_entry, check_raw, open_starts, place, read_rejects, unchanged
 from pipeline.verify_rows import ShardContents, TrainingSums, check_shard
 from pipeline.verify_targets import check_targets
 from pipeline.verify_vocabulary import check_spec, check_vocabularies
 from pipeline.workspace import EXAMPLES, TARGETS, Run
-
-_END = 1 << 62
 
 
 def verify(run: Run, progress: Callable[[int], object] = lambda rows: None) -> Findings:
@@ -91,7 +90,7 @@ class _Log:
         try:
             with self._starts(file) as starts:
                 rejects = [self._check_range(entry, starts, findings) for entry in entries]
-                left = starts.before(_END) if starts else ()
+                left = starts.before(ALL) if starts else ()
                 rule = "Every line of a source must lie in a range"
                 findings.check(len(left) == 0, rule, f"{len(left)} lines behind the last one", item["path"])
             self._check_raw(file, [reject for some in rejects for reject in some], findings)

@@ -6,9 +6,10 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line_ranges import read_chunks
 
 from features import lines
-from features.lines import Chunk, LineReader, read_chunks
+from features.lines import Chunk, LineReader
 
 
 class ForwardOnly(io.RawIOBase):

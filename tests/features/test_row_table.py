@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line_ranges import read_chunks
 
-from features.lines import read_chunks
 from features.numeric import NumericStatistics
 from features.parsing import parse_chunk
 from features.row_table import RowTable

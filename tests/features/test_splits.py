@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line_ranges import read_chunks
 
 from features.errors import ConfigError, DataError
-from features.lines import read_chunks
 from features.parsing import parse_chunk
 from features.rows import ParsedRows
 from features.schema import CATEGORICAL, FLOAT, GROUP, KEY, LABEL, TIME, Column, Schema

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line_ranges import read_chunks
 
 from features.blocks import Block
 from features.counts import CellCounts, count_values
 from features.hashing import folds, row_order
-from features.lines import CHUNK_BYTES, read_chunks
+from features.lines import CHUNK_BYTES
 from features.numeric import NumericColumn, NumericStatistics
 from features.parsing import parse_chunk
 from features.row_table import RowTable

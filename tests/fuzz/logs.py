@@ -15,7 +15,7 @@ import pyarrow as pa
 from drawing import Draw
 
 from features.errors import DataError
-from features.lines import BYTE_ORDER_MARK, Chunk, read_chunks
+from features.lines import BYTE_ORDER_MARK, Chunk, LineReader
 from features.rejects import Reject
 from features.rows import ParsedRows
 from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Schema
@@ -125,7 +125,8 @@ def check(log: Log, parse_chunk: ParseChunk, parse_line: ParseLine) -> None:
         _compare([Chunk(start, log.data[start:])], verdicts, refused, log, parse_chunk)
         bounds = [0, *log.cuts, BEHIND_THE_END]
         ranges = list(zip(bounds, bounds[1:], strict=False))
-        read = list(read_chunks(io.BytesIO(log.data), ranges, log.chunk_bytes))
+        reader = LineReader(io.BytesIO(log.data), log.chunk_bytes)
+        read = [(index, chunk) for index, bounds in enumerate(ranges) for chunk in reader.chunks(*bounds)]
         assert all(ranges[index][0] <= chunk.offset < ranges[index][1] for index, chunk in read), (ranges, read)
         _compare([chunk for _, chunk in read], [_truncated(each) for each in verdicts], refused, log, parse_chunk)
 

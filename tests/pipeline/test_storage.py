@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import zstandard
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
+from line_ranges import read_chunks
 
 from features.errors import ArtifactError, ConfigError, DataError
-from features.lines import read_chunks
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options

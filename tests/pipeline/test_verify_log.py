@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from line_ranges import read_chunks
 
-from features.lines import BYTE_ORDER_MARK, read_chunks
+from features.lines import BYTE_ORDER_MARK
 from pipeline import verify_log
 from pipeline.verify_log import LineStarts, RowNumbers
 
