@@ -22,7 +22,7 @@ from features.splits import Split
 from features.values import unify
 from pipeline import storage
 from pipeline.config import PreprocessConfig
-from pipeline.plan import Range, Task, count_parquet_rows, plan
+from pipeline.plan import Range, Task, count_parquet_rows, log_sizes, plan, train_share
 from pipeline.preprocess import parts_of
 from pipeline.reading import read_ranges
 
@@ -116,20 +116,21 @@ def estimate(inputs: Sequence[str], schema: Schema, config: PreprocessConfig, wo
     files = storage.find_inputs(inputs)
     split = Split.parse(config.split)
     split.check(schema)
-    tasks = plan(files, schema, split, config.shard_mb << 20)
-    pieces = list(_pieces(files, schema))
+    sizes = log_sizes(files, schema)
+    tasks = plan(files, sizes, schema, split, config.shard_mb << 20)
+    lengths = [count_parquet_rows(file) if file.size else 0 for file in files] if schema.format == PARQUET else sizes
+    pieces = list(_pieces(files, lengths, schema))
     parts = [part for piece, _ in pieces for part in piece]
     rows, rejects = sum(map(len, parts)), sum(len(part.rejects) for part in parts)
     if not rows:
         raise DataError(f"The sample of the log must hold rows. Received: {rejects} bad lines.")
-    sizes = [_size(file, schema) for file in files]
-    scale = sum(sizes) / sum(size for _, size in pieces)
-    step = max(_step(task) for task in tasks) if schema.format != PARQUET else config.shard_mb << 20
-    share = (split.parts[0] / sum(split.parts)) if split.parts else 1.0
+    scale = sum(lengths) / sum(length for _, length in pieces)
+    ranges = sum(len(task.ranges) or math.ceil(sizes[task.index] / task.step) for task in tasks)
+    step = sum(sizes) / ranges
+    share = train_share(sizes, split)
     whole = rows * scale
     growth = [Growth.of([part.categorical[index] for part in parts]) for index in range(len(schema.categorical))]
-    of_range = whole * min(1.0, step / sum(sizes))
-    ranges = math.ceil(sum(sizes) / step)
+    of_range = whole / ranges
     return Estimate(
         len(files),
         sum(sizes),
@@ -143,33 +144,23 @@ def estimate(inputs: Sequence[str], schema: Schema, config: PreprocessConfig, wo
     )
 
 
-def _size(file: storage.InputFile, schema: Schema) -> float:
-    """Bytes of a file, decompressed; of a parquet file its rows."""
-    if schema.format == PARQUET:
-        return count_parquet_rows(file) if file.size else 0
-    return storage.stream_size(file) if file.size else 0
-
-
-def _pieces(files: Sequence[storage.InputFile], schema: Schema) -> Iterator[tuple[list[ParsedRows], float]]:
-    """Parsed pieces from everywhere in the log, each with its share of the log's size."""
-    sizes = [_size(file, schema) for file in files]
+def _pieces(
+    files: Sequence[storage.InputFile], lengths: Sequence[int], schema: Schema
+) -> Iterator[tuple[list[ParsedRows], int]]:
+    """Parsed pieces from everywhere in the log, each with its length: in bytes, or in rows of parquet files."""
     piece = _PIECE_BYTES if schema.format != PARQUET else BLOCK_ROWS
-    count = max(1, min(_PIECES, int(sum(sizes) // piece)))
-    starts = np.cumsum([0, *sizes])
+    count = max(1, min(_PIECES, int(sum(lengths) // piece)))
+    starts = np.cumsum([0, *lengths])
     for number in range(count):
-        position = sum(sizes) * number / count
+        position = sum(lengths) * number / count
         index = int(np.searchsorted(starts, position, side="right")) - 1
         file, start = files[index], int(position - starts[index])
         if file.compressed and start:
             continue
-        end = int(min(start + piece * (count if file.compressed else 1), sizes[index]))
+        end = int(min(start + piece * (count if file.compressed else 1), lengths[index]))
         part = Range(index, 0, start, end)
         task = Task(file, index, (part,), end) if file.compressed else Task(file, index, (part,))
         yield next(iter(read_ranges(task, schema))).parts, end - start
-
-
-def _step(task: Task) -> int:
-    return task.step or task.ranges[0].end - task.ranges[0].start
 
 
 def _examples(rows: float, schema: Schema, layout: str) -> float:

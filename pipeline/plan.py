@@ -42,6 +42,11 @@ class Range:
     start: int
     end: int
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Range:
+        """The range that a record is of."""
+        return cls(record["file"], record["number"], record["start"], record["end"])
+
     @property
     def name(self) -> str:
         """A name for the range's own files; names are in the order of the log."""
@@ -72,17 +77,19 @@ class Task:
         return (Range(self.index, number, start, start + self.step) for number, start in enumerate(bounds))
 
 
-def plan(files: Sequence[InputFile], schema: Schema, split: Split, shard_bytes: int) -> list[Task]:
+def plan(
+    files: Sequence[InputFile], sizes: Sequence[int], schema: Schema, split: Split, shard_bytes: int
+) -> list[Task]:
     """Divides the files, in order, into ranges.
 
     Args:
         files: of the log, in time order.
+        sizes: see :func:`log_sizes`.
         schema: of the log.
         split: see :class:`features.splits.Split`.
         shard_bytes: largest number of bytes of a range; fewer if training would have less than 16 shards.
 
     Raises:
-        ConfigError: a parquet file has the name of a compressed one.
         DataError: all files are empty, or the split names another number of files.
     """
     if split.method == FILES and sum(split.parts) != len(files):
@@ -90,11 +97,9 @@ def plan(files: Sequence[InputFile], schema: Schema, split: Split, shard_bytes: 
         raise DataError(
             f"--split files: must add up to the files of the input. Received: {wanted} for {len(files)} files."
         )
-    check_compression(files, schema)
-    sizes = [_size(file, schema) for file in files]
     if not sum(sizes):
         raise DataError(f"The input must hold rows. Received: only empty files ({', '.join(f.path for f in files)}).")
-    train = _train_share(sizes, split) * sum(sizes)
+    train = train_share(sizes, split) * sum(sizes)
     least = math.ceil(sum(sizes) / _MOST_SMALL_RANGES)
     step = min(shard_bytes, max(least, math.ceil(train / MIN_TRAIN_SHARDS)))
     tasks = []
@@ -126,8 +131,18 @@ def count_parquet_rows(file: InputFile) -> int:
         return count_rows(stream)
 
 
+def log_sizes(files: Sequence[InputFile], schema: Schema) -> list[int]:
+    """Bytes of each file's rows; of a compressed file an estimate from its beginning.
+
+    Raises:
+        ConfigError: a parquet file has the name of a compressed one.
+        DataError: a file is damaged.
+    """
+    check_compression(files, schema)
+    return [_size(file, schema) for file in files]
+
+
 def _size(file: InputFile, schema: Schema) -> int:
-    """Bytes of a file's rows; of a compressed file an estimate from its beginning."""
     if schema.format == PARQUET and file.size:
         with open_read(file.path) as stream:
             rows = count_rows(stream)
@@ -135,7 +150,7 @@ def _size(file: InputFile, schema: Schema) -> int:
     return stream_size(file) if file.size else 0
 
 
-def _train_share(sizes: Sequence[int], split: Split) -> float:
+def train_share(sizes: Sequence[int], split: Split) -> float:
     """About how much of the bytes is for training."""
     if split.method == FILES:
         return sum(sizes[: int(split.parts[0])]) / sum(sizes)
@@ -184,7 +199,7 @@ def arrange(files: Mapping[int, InputFile], split: Split, parsed: Sequence[dict[
         shards = {name: numbers[name] for name, holds in zip(SPLITS, held, strict=True) if holds}
         for name in shards:
             numbers[name] += 1
-        place = Range(item["file"], item["number"], item["start"], item["end"])
+        place = Range.of(item)
         entries.append(Entry(place, files[place.file].path, (valid, test), shards))
     return entries
 

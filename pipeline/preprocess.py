@@ -30,7 +30,7 @@ from pipeline import storage
 from pipeline.analyze import Analysis, MergeColumn, count_ids, merge_analysis
 from pipeline.beam import run_pipeline, seconds_by_phase
 from pipeline.config import PreprocessConfig, plain
-from pipeline.plan import Entry, Range, Task, plan
+from pipeline.plan import Entry, Range, Task, log_sizes, plan
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all
 from pipeline.progress import Progress, amount, watched
 from pipeline.reading import finished
@@ -112,10 +112,10 @@ def preprocess(
     if config.layout == ROWS:
         check_names(schema)
     _check_origin(run, origin, force)
-    tasks = plan(files, schema, split, config.shard_mb << 20)
+    sizes = log_sizes(files, schema)
+    tasks = plan(files, sizes, schema, split, config.shard_mb << 20)
     _warn(files, tasks)
-    parts = parts_of(sum(storage.stream_size(file) for file in files if file.size))
-    job = Job(tuple(tasks), schema, config, run.file(EXAMPLES), run.file("rejected"), parts)
+    job = Job(tuple(tasks), schema, config, run.file(EXAMPLES), run.file("rejected"), parts_of(sum(sizes)))
     run.begin(EXAMPLES, key, origin, beside=[job.rejected])
     _run_job(job, options)
     storage.require_unchanged(files, "call it again with --force when it is whole")
@@ -179,7 +179,7 @@ def _run_job(job: Job, options: PipelineOptions) -> None:
 def _finish(run: Run, job: Job, key: str, origin: dict[str, Any]) -> None:
     """Checks the whole, and writes spec and manifest."""
     entries = [record for task in job.tasks for record in finished(task, partial(job.file, "parsed"))[0]]
-    done = [storage.read_json(job.file("done", _range(entry))) for entry in entries]
+    done = [storage.read_json(job.file("done", Range.of(entry))) for entry in entries]
     shards = [shard for of_range in done for shard in of_range]
     for entry, of_range in zip(entries, done, strict=True):
         if sum(shard["rows"] for shard in of_range) != entry["rows"]:
@@ -229,7 +229,3 @@ def _finish(run: Run, job: Job, key: str, origin: dict[str, Any]) -> None:
 
 
 _ENTRY_FIELDS = ("source", "start", "end", "lines", "rows", "rejects", "rejected")
-
-
-def _range(entry: dict[str, Any]) -> Range:
-    return Range(entry["file"], entry["number"], entry["start"], entry["end"])

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import ctr_distill, files_of
 
 from features.errors import ConfigError, DataError
-from features.schema import CRITEO
+from features.schema import CRITEO, PARQUET, Schema
 from pipeline import preprocess_steps, storage
 from pipeline.beam import make_options
 from pipeline.config import PreprocessConfig
@@ -29,7 +31,9 @@ def big_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def made(log: Path, folder: Path, config: PreprocessConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, float]:
+def made(
+    log: Path, folder: Path, config: PreprocessConfig, monkeypatch: pytest.MonkeyPatch, schema: Schema = CRITEO
+) -> tuple[Run, float]:
     """A run, and the bytes of all scratch files that it had at one time."""
     written = 0.0
     remove = storage.remove
@@ -43,7 +47,7 @@ def made(log: Path, folder: Path, config: PreprocessConfig, monkeypatch: pytest.
     monkeypatch.setattr(preprocess_steps.storage, "remove", count_and_remove)
     run = Run(str(folder))
     with run.lock():
-        preprocess(run, [str(log)], CRITEO, config, make_options((), 1))
+        preprocess(run, [str(log)], schema, config, make_options((), 1))
     return run, written
 
 
@@ -72,6 +76,22 @@ def test_a_compressed_log_is_estimated_like_the_plain_one(big_log: Path, tmp_pat
     plain, compressed = (estimate([str(log)], CRITEO, PreprocessConfig(), 2) for log in (big_log, path))
     assert compressed.rows == pytest.approx(plain.rows, rel=0.02)
     assert compressed.peak_disk == pytest.approx(plain.peak_disk, rel=0.05)
+
+
+def test_a_parquet_log(big_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.read_csv(big_log, sep="\t", header=None, names=list(CRITEO.names), dtype=str, keep_default_na=False)
+    path = tmp_path / "log.parquet"
+    frame.to_parquet(path, row_group_size=5000)
+    schema = Schema(CRITEO.columns, format=PARQUET)
+    found = estimate([str(path)], schema, PreprocessConfig(), 2)
+    run, scratch = made(path, tmp_path / "run", PreprocessConfig(), monkeypatch, schema)
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    assert found.rows == pytest.approx(ROWS)
+    assert found.bytes == pytest.approx(sum(groups), rel=0.01)
+    assert found.ranges == len(run.manifest(EXAMPLES)["entries"])
+    assert found.examples == pytest.approx(size(run, ".tfrecord"), rel=0.2)
+    assert found.scratch == pytest.approx(scratch, rel=0.2)
 
 
 def test_memory_grows_with_workers_and_with_the_log(big_log: Path) -> None:

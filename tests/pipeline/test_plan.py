@@ -21,7 +21,7 @@ from features.errors import ConfigError, DataError
 from features.schema import CRITEO, PARQUET, Schema
 from features.spec import SPLITS
 from features.splits import Split
-from pipeline.plan import MIN_TRAIN_SHARDS, Entry, Range, Task, arrange, count_parquet_rows, divide, plan
+from pipeline.plan import MIN_TRAIN_SHARDS, Entry, Range, Task, arrange, count_parquet_rows, divide, log_sizes, plan
 from pipeline.storage import InputFile, find_inputs
 
 DEFAULT = Split.parse("70/15/15")
@@ -41,6 +41,11 @@ def parquet(folder: Path, name: str, rows: int) -> InputFile:
     return find_inputs([str(folder / name)])[0]
 
 
+def plan_of(files: list[InputFile], schema: Schema, split: Split, shard_bytes: int) -> list[Task]:
+    """The plan of files as they are."""
+    return plan(files, log_sizes(files, schema), schema, split, shard_bytes)
+
+
 def ranges(tasks: list[Task]) -> list[Range]:
     return [part for task in tasks for part in task.ranges]
 
@@ -57,7 +62,7 @@ class TestPlan:
         self, tmp_path: Path, sizes: list[int], packs: list[str], train: int, shard_bytes: int
     ) -> None:
         files = [log(tmp_path, f"{i}{packs[i]}", b"x" * size) for i, size in enumerate(sizes)]
-        tasks = plan(files, CRITEO, Split.parse(f"{train}/{99 - train}/1"), shard_bytes)
+        tasks = plan_of(files, CRITEO, Split.parse(f"{train}/{99 - train}/1"), shard_bytes)
         assert [task.index for task in tasks] == sorted(task.index for task in tasks)
         assert {task.index for task in tasks} == {index for index, size in enumerate(sizes) if size}
         most = min(shard_bytes, max(math.ceil(sum(sizes) / 1024), math.ceil(sum(sizes) * train / 99 / 16)))
@@ -80,7 +85,7 @@ class TestPlan:
 
     def test_training_has_enough_shards(self, tmp_path: Path) -> None:
         for split in (DEFAULT, Split.parse("10/80/10"), Split.parse("hash:C1:50/25/25"), Split.parse("time:1/2")):
-            found = ranges(plan([log(tmp_path, "log", b"x" * 100_000)], CRITEO, split, 1 << 20))
+            found = ranges(plan_of([log(tmp_path, "log", b"x" * 100_000)], CRITEO, split, 1 << 20))
             share = split.parts[0] if split.parts else 1
             assert sum(part.end <= math.ceil(100_000 * share) for part in found) >= MIN_TRAIN_SHARDS
 
@@ -88,11 +93,11 @@ class TestPlan:
         """The training files may be small beside the others, or empty."""
         files = [log(tmp_path, "a", b"x" * 10), log(tmp_path, "b", b"x" * 100_000), log(tmp_path, "c", b"")]
         for order, split in ((files, "files:1/2/0"), (files[::-1], "files:1/1/1"), (files, "hash:C1:0.001/99/0.999")):
-            tasks = plan(order, CRITEO, Split.parse(split), 1 << 20)
+            tasks = plan_of(order, CRITEO, Split.parse(split), 1 << 20)
             assert 500 < len(ranges(tasks)) <= 1026
 
     def test_large_logs_have_ranges_of_the_given_size(self) -> None:
-        found = ranges(plan([InputFile("log", 1 << 30, 0)], CRITEO, DEFAULT, 10 << 20))
+        found = ranges(plan_of([InputFile("log", 1 << 30, 0)], CRITEO, DEFAULT, 10 << 20))
         sizes = [part.end - part.start for part in found]
         assert len(sizes) == 103 and max(sizes) <= 10 << 20 and min(sizes) > 9 << 20
 
@@ -100,12 +105,12 @@ class TestPlan:
     def test_the_size_of_a_large_compressed_file_is_estimated(self, tmp_path: Path, ending: str) -> None:
         noise = np.random.default_rng(0).integers(8, size=5 << 20, dtype=np.uint8).tobytes()
         file = log(tmp_path, f"log{ending}", noise)
-        (task,) = plan([file], CRITEO, Split.parse("80/10/10"), 1 << 30)
+        (task,) = plan_of([file], CRITEO, Split.parse("80/10/10"), 1 << 30)
         assert task.step == pytest.approx((5 << 20) * 0.8 / 16, rel=0.05)
 
     def test_parquet(self, tmp_path: Path) -> None:
         files = [parquet(tmp_path, "a", 1000), parquet(tmp_path, "b", 0), parquet(tmp_path, "c", 1)]
-        tasks = plan(files, PARQUET_SCHEMA, DEFAULT, 1 << 20)
+        tasks = plan_of(files, PARQUET_SCHEMA, DEFAULT, 1 << 20)
         found = ranges(tasks)
         assert [part.file for part in found] == [0] * (len(found) - 1) + [2]
         assert [found[0].start, found[-2].end, found[-1].start, found[-1].end] == [0, 1000, 0, 1]
@@ -117,18 +122,18 @@ class TestPlan:
         with pytest.raises(
             ConfigError, match=r"^A parquet file must not be compressed as a whole\. Received: a\.gz\.$"
         ):
-            plan([InputFile("a.gz", 10, 0)], PARQUET_SCHEMA, DEFAULT, 100)
+            plan_of([InputFile("a.gz", 10, 0)], PARQUET_SCHEMA, DEFAULT, 100)
 
     def test_only_empty_files(self, tmp_path: Path) -> None:
         files = [log(tmp_path, "a", b""), log(tmp_path, "b.gz", b""), log(tmp_path, "c.zst", b"")]
         message = r"The input must hold rows\. Received: only empty files \(.*a, .*b\.gz, .*c\.zst\)"
         with pytest.raises(DataError, match=message):
-            plan(files, CRITEO, DEFAULT, 100)
+            plan_of(files, CRITEO, DEFAULT, 100)
 
     def test_another_number_of_files(self) -> None:
         message = r"^--split files: must add up to the files of the input\. Received: 1/2/0 for 1 files\.$"
         with pytest.raises(DataError, match=message):
-            plan([InputFile("log", 10, 0)], CRITEO, Split.parse("files:1/2/0"), 100)
+            plan_of([InputFile("log", 10, 0)], CRITEO, Split.parse("files:1/2/0"), 100)
 
 
 def test_divide() -> None:

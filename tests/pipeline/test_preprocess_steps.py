@@ -22,7 +22,7 @@ from pipeline import storage
 from pipeline.analyze import MergeColumn, merge_analysis
 from pipeline.batches import read_batch
 from pipeline.config import PreprocessConfig
-from pipeline.plan import ALL, Entry, Range, Task, plan
+from pipeline.plan import ALL, Entry, Range, Task, log_sizes, plan
 from pipeline.precompute import ScoreShard, TeacherFiles
 from pipeline.predict import PredictTask
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all, rows_of
@@ -38,7 +38,8 @@ def job_of(folder: Path, name: str = "log.csv", **settings: Any) -> Job:
     data = "\n".join(lines).encode()
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     config = PreprocessConfig(**({"max_rejects": "5%"} | settings))
-    tasks = plan(find_inputs([str(path)]), SCHEMA, Split.parse(config.split), 1 << 20)
+    files = find_inputs([str(path)])
+    tasks = plan(files, log_sizes(files, SCHEMA), SCHEMA, Split.parse(config.split), 1 << 20)
     return Job(tuple(tasks), SCHEMA, config, str(folder / "examples"), str(folder / "rejected"), 2)
 
 
