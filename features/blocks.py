@@ -6,6 +6,7 @@ The record is a ``tf.train.Example`` whose features are raw little-endian arrays
 feature   dtype    shape
 ========  =======  =======================================================
 label     uint8    [rows]
+outcome   uint8    [rows, outcome columns], only of a log with such columns
 weight    float32  [rows], only of a log with a weight column
 dense     float32  [rows, numeric columns], standardised, NaN = missing
 ids       int32    [rows, categorical columns], vocabulary ids
@@ -42,6 +43,7 @@ class Block:
     offsets: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32] | None = None
     groups: npt.NDArray[np.int64] | None = None
+    outcomes: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -56,6 +58,7 @@ class Block:
             self.offsets[rows],
             None if self.weights is None else self.weights[rows],
             None if self.groups is None else self.groups[rows],
+            None if self.outcomes is None else self.outcomes[rows],
         )
 
     @classmethod
@@ -63,10 +66,11 @@ class Block:
         """One block of all rows; there must be at least one block.
 
         Raises:
-            ValueError: some blocks have weights or groups, and others have not.
+            ValueError: some blocks have weights, groups or outcomes, and others have not.
         """
-        if len({(block.weights is None, block.groups is None) for block in blocks}) > 1:
-            raise ValueError("`blocks` should all have weights and groups, or none. Received: some that have")
+        if len({(block.weights is None, block.groups is None, block.outcomes is None) for block in blocks}) > 1:
+            raise ValueError("`blocks` should all have weights, groups and outcomes, or none. Received: some that have")
+        outcomes = [block.outcomes for block in blocks if block.outcomes is not None]
         weights = [block.weights for block in blocks if block.weights is not None]
         groups = [block.groups for block in blocks if block.groups is not None]
         return cls(
@@ -77,6 +81,7 @@ class Block:
             np.concatenate([block.offsets for block in blocks]),
             np.concatenate(weights) if weights else None,
             np.concatenate(groups) if groups else None,
+            np.concatenate(outcomes) if outcomes else None,
         )
 
     def split(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
@@ -97,6 +102,8 @@ class Block:
             features["weight"] = _little_endian(self.weights, "<f4")
         if self.groups is not None:
             features["group"] = _little_endian(self.groups, "<i8")
+        if self.outcomes is not None:
+            features["outcome"] = _little_endian(self.outcomes, "u1")
         return encode_example(features)
 
     @classmethod
@@ -118,6 +125,7 @@ class Block:
                 offsets,
                 np.frombuffer(features["weight"], "<f4").reshape(rows) if "weight" in features else None,
                 np.frombuffer(features["group"], "<i8").reshape(rows) if "group" in features else None,
+                np.frombuffer(features["outcome"], "u1").reshape(rows, -1) if "outcome" in features else None,
             )
         except (KeyError, ValueError) as error:
             raise ArtifactError(

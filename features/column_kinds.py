@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from features.errors import DataError
 from features.samples import SEVERAL, SampleColumn
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, RESERVED, TIME, WEIGHT
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, RESERVED, TIME, WEIGHT
 from features.strict import FLOAT_PATTERN, INTEGER_PATTERN, MAX_WEIGHT, TIME_PATTERN, TIMESTAMP_PATTERN, WEIGHT_PATTERN
 
 Finding = tuple[str, str]
@@ -33,6 +33,7 @@ _MEASURES = frozenset(
     "views width".split()
 )
 _TIMES = frozenset("time timestamp ts date datetime hour day when".split())
+_OUTCOMES = frozenset("conversion conversions convert converted purchase purchased bought".split())
 _WHOLE_NUMBER, _ZERO_OR_ONE = r"0|-?[1-9][0-9]{0,17}", r"[01]"
 
 
@@ -51,7 +52,7 @@ def find_kinds(columns: Sequence[SampleColumn], source: str) -> dict[str, Findin
     """
     found = {column.name: finding for column in columns if (finding := _left_out(column))}
     found |= _find_label([column for column in columns if column.name not in found], source)
-    for find in (_find_weight, _find_time, _find_group):
+    for find in (_find_outcomes, _find_weight, _find_time, _find_group):
         # The names of the columns of predictions are taken.
         found |= find([column for column in columns if column.name not in {*found, *RESERVED}])
     return {column.name: found.get(column.name) or _kind(column) for column in columns}
@@ -88,6 +89,12 @@ def _find_label(columns: Sequence[SampleColumn], source: str) -> dict[str, Findi
 def _can_be_label(column: SampleColumn) -> bool:
     complete = len(column.present) >= _MOST * len(column.texts) > 0
     return complete and (column.type == "true or false" or column.share(_ZERO_OR_ONE) >= _MOST)
+
+
+def _find_outcomes(columns: Sequence[SampleColumn]) -> dict[str, Finding]:
+    """Columns that tell what came of a click: a model that saw them would know the label."""
+    able = [column for column in columns if _can_be_label(column) and _OUTCOMES & set(words(column.name))]
+    return {column.name: (OUTCOME, "only 0 and 1, and named as what follows a click") for column in able}
 
 
 def _find_weight(columns: Sequence[SampleColumn]) -> dict[str, Finding]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from features.rejects import Reject
 from features.rows import ParsedRows
-from features.schema import FLOAT, INTEGER, LABEL, TIME, WEIGHT, Schema
+from features.schema import FLOAT, INTEGER, LABEL, OUTCOME, TIME, WEIGHT, Schema
 from features.strict import (
     FLOAT_PATTERN,
     INTEGER_PATTERN,
@@ -23,6 +23,7 @@ from features.strict import (
 
 _PATTERNS = {
     LABEL: LABEL_PATTERN,
+    OUTCOME: LABEL_PATTERN,
     WEIGHT: WEIGHT_PATTERN,
     INTEGER: INTEGER_PATTERN,
     FLOAT: FLOAT_PATTERN,
@@ -40,6 +41,7 @@ class ValueColumns:
         numeric: as there; NaN where bad.
         categorical: as there.
         keys: as there.
+        outcomes: as there; 0 where bad.
         bad: bool [n], the rows that the strict parser rejects.
     """
 
@@ -48,11 +50,14 @@ class ValueColumns:
     numeric: list[pa.DictionaryArray]
     categorical: list[pa.DictionaryArray]
     keys: list[pa.BinaryArray]
+    outcomes: NDArray[np.uint8] | None
     bad: NDArray[np.bool_]
 
     def rows(self, offsets: NDArray[np.int64], rejects: list[Reject]) -> ParsedRows:
         """The rows, of which none is bad, with their offsets (int64 [n]) and the rejects among them."""
-        return ParsedRows(offsets, self.labels, self.weights, self.numeric, self.categorical, self.keys, rejects)
+        return ParsedRows(
+            offsets, self.labels, self.weights, self.numeric, self.categorical, self.keys, rejects, self.outcomes
+        )
 
 
 def cast_columns(table: pa.Table, schema: Schema, labelled: bool) -> ValueColumns:
@@ -69,7 +74,8 @@ def cast_columns(table: pa.Table, schema: Schema, labelled: bool) -> ValueColumn
     bad = np.zeros(table.num_rows, bool)
     decoded = {}
     weighted = labelled and schema.weight is not None
-    labels = [name for name in (schema.label, schema.weight) if labelled and name]
+    outcomes = schema.outcomes if labelled else ()
+    labels = [name for name in (schema.label, *outcomes, schema.weight) if labelled and name]
     for name in [*labels, *schema.numeric]:
         encoded = encode(texts[name])
         values, wrong = _cast(encoded.dictionary, kinds[name])
@@ -81,11 +87,12 @@ def cast_columns(table: pa.Table, schema: Schema, labelled: bool) -> ValueColumn
     if schema.group:
         bad |= pc.equal(pc.binary_length(plain(texts[schema.group])), 0).to_numpy(zero_copy_only=False)
     return ValueColumns(
-        np.nan_to_num(_gather(decoded[schema.label])).astype(np.uint8) if labelled else None,
+        _digits(decoded[schema.label]) if labelled else None,
         _gather(decoded[str(schema.weight)]) if weighted else None,
         [decoded[name] for name in schema.numeric],
         [encode(texts[name]) for name in schema.categorical],
         [plain(texts[name]) for name in schema.keys],
+        np.stack([_digits(decoded[name]) for name in outcomes], axis=1) if outcomes else None,
         bad,
     )
 
@@ -105,6 +112,10 @@ def _gather(column: pa.DictionaryArray) -> NDArray[np.float32]:
     return values
 
 
+def _digits(column: pa.DictionaryArray) -> NDArray[np.uint8]:
+    return np.nan_to_num(_gather(column)).astype(np.uint8)
+
+
 def _matches(column: pa.DictionaryArray, kind: str) -> NDArray[np.bool_]:
     good = pc.match_substring_regex(column.dictionary, f"^(?:{_PATTERNS[kind]})$")
     matches: NDArray[np.bool_] = good.to_numpy(zero_copy_only=False)[column.indices.to_numpy()]
@@ -120,7 +131,7 @@ def _cast(values: pa.BinaryArray, kind: str) -> tuple[NDArray[np.float32], NDArr
     good = np.isfinite(numbers)
     if kind == WEIGHT:
         good &= numbers <= MAX_WEIGHT
-    elif kind != LABEL:
+    elif kind not in (LABEL, OUTCOME):
         good |= pc.binary_length(values).to_numpy() == 0
     # What overflows must not stay: unused values of a dictionary are still seen by statistics.
     return np.where(good, numbers, np.float32(np.nan)), ~good

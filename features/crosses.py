@@ -1,8 +1,8 @@
 """Click statistics of pairs of columns, for a teacher: what two values say together beyond what each says alone.
 
 A cross is a pair of columns, or one numeric column. Its cells are the pairs of values (buckets of a numeric column)
-that enough training rows have, whatever their weight. As with single values, a training row's own fold is left out of
-its statistics, and a row of weight 2 is two rows to them.
+that enough training rows have, whatever their weight. As with single values, a training row sees the statistics of the
+other folds, or those of earlier time slices, and a row of weight 2 is two rows to them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ import pandas as pd
 from features.blocks import Block
 from features.hashing import FOLDS
 from features.numeric import NumericColumn
-from features.statistics import leave_out, ratio
+from features.statistics import SEEN, prior_rates, ratio
 
 Codes = npt.NDArray[np.int32]
 Cross = tuple[int, ...]
 
 MAX_ROWS = 1 << 21
-"""Crosses are counted on at most so many training rows, the latest ones: memory does not grow with the log."""
+"""Crosses are counted on at most so many training rows: memory does not grow with the log.
+
+With statistics by fold they are the latest ones. In time order they must come from the whole log (every n-th row of
+it): of the latest rows alone, no row but the latest would see any before its own.
+"""
 _RANKING_ROWS = 1 << 17
 # Fewer rows than the larger of the two make no cell: neither noise nor more cells than a graph should hold.
 _MIN_CELL_ROWS = 20
@@ -59,7 +63,7 @@ class CrossRows:
     Args:
         codes: int32 [n, columns]: vocabulary ids of the categorical columns, then buckets of the numeric ones.
         labels: uint8 [n].
-        folds: uint8 [n].
+        folds: uint8 [n]; in time order, the time slices.
         categorical: number of categorical columns.
         weights: float32 [n]; None in a log without weights.
     """
@@ -91,12 +95,18 @@ class CrossRows:
         return CrossRows(self.codes[rows], self.labels[rows], self.folds[rows], self.categorical, weights)
 
 
-def cross_rows(block: Block, edges: Sequence[npt.NDArray[np.float32]], without: Sequence[int] = ()) -> CrossRows:
-    """The rows of a block whose fold is not among those left out."""
+def cross_rows(
+    block: Block,
+    edges: Sequence[npt.NDArray[np.float32]],
+    without: Sequence[int] = (),
+    time_slice: int | None = None,
+) -> CrossRows:
+    """The rows of a block whose fold is not among those left out; in time order, of the time slice of its shard."""
     kept = np.flatnonzero(~np.isin(block.folds, list(without)))
     rows = block.take(kept)
     codes = np.concatenate([rows.ids, bucket_codes(rows.dense, edges)], axis=1)
-    return CrossRows(codes, rows.labels, rows.folds, rows.ids.shape[1], rows.weights)
+    parts = rows.folds if time_slice is None else np.full(len(rows), time_slice, np.uint8)
+    return CrossRows(codes, rows.labels, parts, rows.ids.shape[1], rows.weights)
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,8 @@ class CrossTable:
     Args:
         crosses: of column numbers, in the order of the features.
         keys: int64 [cells], rising; see :func:`cell_keys`.
-        values: float32 [cells, 11]; column f leaves fold f out, column 10 none. A pair that is no cell has 0.
+        values: float32 [cells, 11]: what a row of each fold or time slice sees, then a row that may see all. A pair
+            that is no cell has 0.
     """
 
     crosses: tuple[Cross, ...]
@@ -123,27 +134,34 @@ def cell_keys(codes: Codes, crosses: Sequence[Cross]) -> npt.NDArray[np.int64]:
     return keys
 
 
-def find_crosses(rows: CrossRows, number: int) -> CrossTable:
+def find_crosses(rows: CrossRows, number: int, order: str = "folds") -> CrossTable:
     """Chooses crosses and computes their statistics.
 
     All numeric columns are taken alone. Pairs are ranked by the correlation of their statistic with what the two
-    single statistics leave unexplained, over the training rows, each with its own fold left out.
+    single statistics leave unexplained, over training rows, with what each of them may see.
 
     Args:
         rows: training rows that the teacher may see; the latest :data:`MAX_ROWS` are used.
         number: of pairs to choose.
+        order: a key of :data:`features.statistics.SEEN`.
     """
     rows = rows.take(slice(-MAX_ROWS, None))
     if not number or not len(rows):
         return CrossTable((), np.empty(0, np.int64), np.empty((0, FOLDS + 1), np.float32))
-    sample = _Statistics(rows.take(slice(-_RANKING_ROWS, None)))
+    sample = _Statistics(_ranking_rows(rows, order), order)
     ranked = sorted(((sample.usefulness(pair), pair) for pair in sample.candidates()), reverse=True)
     pairs = [pair for use, pair in ranked[:number] if use > 0]
     columns = range(rows.categorical, rows.codes.shape[1])
     crosses: tuple[Cross, ...] = (*((column,) for column in columns), *sorted(pairs))
-    whole = _Statistics(rows)
+    whole = _Statistics(rows, order)
     keys, values = zip(*(whole.cells(cross, index) for index, cross in enumerate(crosses)), strict=True)
     return CrossTable(crosses, np.concatenate(keys), np.concatenate(values))
+
+
+def _ranking_rows(rows: CrossRows, order: str) -> CrossRows:
+    if order == "time":
+        return rows.take(slice(None, None, -(-len(rows) // _RANKING_ROWS)))
+    return rows.take(slice(-_RANKING_ROWS, None))
 
 
 Masses = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -152,18 +170,18 @@ Masses = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 class _Statistics:
     """Smoothed log-odds of the values of single columns, and of pairs relative to them."""
 
-    def __init__(self, rows: CrossRows) -> None:
-        self._rows = rows
+    def __init__(self, rows: CrossRows, order: str) -> None:
+        self._rows, self._see = rows, SEEN[order]
         self._min_rows = max(_MIN_CELL_ROWS, len(rows) * _MIN_CELL_SHARE)
         clicks, others = self._count(np.zeros(len(rows), np.int64), 1)
-        rate = np.clip(ratio(clicks[0], clicks[0] + others[0]), 1e-6, 1 - 1e-6)
+        rate = prior_rates(clicks[0], clicks[0] + others[0], order)
         self._prior = np.log(rate / (1 - rate))
         self._single = [self._single_odds(column) for column in range(rows.codes.shape[1])]
 
     def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[Masses, Masses]:
-        """Clicks and rows without click, or their weights, by code and fold left out: [size, 11] each."""
+        """Clicks and rows without click, or their weights, by code and by what rows may see: [size, 11] each."""
         cells = (self._rows.labels.astype(np.int64) * size + codes) * FOLDS + self._rows.folds
-        others, clicks = leave_out(np.bincount(cells, self._rows.weights, 2 * size * FOLDS).reshape(2, size, FOLDS))
+        others, clicks = self._see(np.bincount(cells, self._rows.weights, 2 * size * FOLDS).reshape(2, size, FOLDS))
         return clicks, others
 
     def _single_odds(self, column: int) -> npt.NDArray[np.float64]:

@@ -3,7 +3,8 @@
 CtrDistillError
 ├── ConfigError     a setting or a command line is wrong
 ├── DataError       the input is wrong as a whole (a single bad row is not an error: it goes to the rejects)
-└── ArtifactError   something in a run directory is missing, damaged or belongs to something else
+├── ArtifactError   something in a run directory is missing, damaged or belongs to something else
+└── TrainingError   a training cannot go on
 
 Every message reads ``<what> must <rule>. Received: <value> (<where>).``; the command line prints it as one
 line and exits with 2.
@@ -24,3 +25,7 @@ class DataError(CtrDistillError):
 
 class ArtifactError(CtrDistillError):
     """A file of a run directory is missing, damaged or belongs to something else."""
+
+
+class TrainingError(CtrDistillError):
+    """A training cannot go on: its loss has exploded, or a worker was lost."""

@@ -25,7 +25,7 @@ from features.lines import Chunk
 from features.rejects import Reject
 from features.rows import NO_OFFSETS, ParsedRows, from_long_line, from_rows
 from features.scanning import Lines
-from features.schema import FLOAT, INTEGER, LABEL, WEIGHT, Schema
+from features.schema import FLOAT, INTEGER, LABEL, OUTCOME, WEIGHT, Schema
 from features.strict import BadLine, Row, columns_of
 from features.texts import text_type, texts_of, unclean
 
@@ -194,7 +194,7 @@ def _type_of(value: str | float | None, kind: str) -> pa.DataType:
     if kind in (FLOAT, WEIGHT):
         return pa.float64()
     if value is None:
-        return pa.int64() if kind in (LABEL, INTEGER) else pa.string()
+        return pa.int64() if kind in (LABEL, OUTCOME, INTEGER) else pa.string()
     return pa.float64() if isinstance(value, float) else pa.int64()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from features.errors import DataError
 from features.lines import BYTE_ORDER_MARK
 from features.rejects import printable
-from features.schema import LABEL, Schema
+from features.schema import LABEL, OUTCOME, Schema
 from features.strict import MULTIPLE_VALUES, NOT_JSON, BadLine, Row, check_bytes, columns_of, parse_texts
 from features.texts import check_texts
 
@@ -26,7 +26,8 @@ def parse_json_line(line: bytes, schema: Schema, labelled: bool = True) -> Row:
     """Parses one line of a log of JSON lines.
 
     A member that is absent or null is missing. A text stands for itself, an integer for its digits, another number
-    for Python's ``repr``; true and false are "1" and "0" as a label and "true" and "false" elsewhere.
+    for Python's ``repr``; true and false are "1" and "0" as a label or outcome and "true" and "false"
+    elsewhere.
 
     Args:
         line: the line without its newline. One carriage return at its end is dropped as part of the line end.
@@ -115,7 +116,7 @@ def text_of(value: Any, kind: str) -> bytes:
     if isinstance(value, Integer):
         return b"0" if value == "-0" else value.encode()
     if isinstance(value, bool):
-        return b"%d" % value if kind == LABEL else b"true" if value else b"false"
+        return b"%d" % value if kind in (LABEL, OUTCOME) else b"true" if value else b"false"
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else repr(value).encode()
 
 

@@ -22,7 +22,7 @@ from features.errors import DataError
 from features.parquet_types import check_type
 from features.rejects import Reject
 from features.rows import ParsedRows, from_rows
-from features.schema import INTEGER, LABEL, Schema
+from features.schema import INTEGER, LABEL, OUTCOME, Schema
 from features.strict import MAX_LINE_BYTES, TOO_LONG, BadLine, Row, columns_of, parse_texts
 from features.texts import check_texts, show_whole, texts_of, unclean
 
@@ -185,7 +185,7 @@ def _parse(batch: pa.RecordBatch, first: int, schema: Schema, labelled: bool) ->
 
 def _texts(values: pa.Array, kind: str) -> pa.Array:
     # Whole numbers are often kept as floating-point ones, for the sake of missing values.
-    return texts_of(values, kind, show_whole if kind in (LABEL, INTEGER) else repr)
+    return texts_of(values, kind, show_whole if kind in (LABEL, OUTCOME, INTEGER) else repr)
 
 
 def _unfit(texts: dict[str, pa.Array]) -> NDArray[np.bool_]:

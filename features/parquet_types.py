@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from features.errors import DataError
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, TIME, WEIGHT, Column
 from features.texts import is_bytes
 
 TEXT, TRUTH, WHOLE, REAL, DECIMAL, DAY, INSTANT, CLOCK = (
@@ -36,6 +36,7 @@ _TESTS: dict[str, Callable[[pa.DataType], bool]] = {
 _NUMBERS = (WHOLE, REAL, DECIMAL, TEXT)
 _ALLOWED = {
     LABEL: (TRUTH, *_NUMBERS),
+    OUTCOME: (TRUTH, *_NUMBERS),
     WEIGHT: _NUMBERS,
     INTEGER: _NUMBERS,
     FLOAT: _NUMBERS,

@@ -6,6 +6,7 @@ A record is a plain ``tf.train.Example`` with a single number a feature:
 feature                         type     value
 ==============================  =======  ==========================================
 the label column                int64    0 or 1
+each outcome column             int64    0 or 1
 the weight column, if any       float
 each numeric column             float    standardised, NaN = missing
 each categorical column         int64    vocabulary id
@@ -124,6 +125,7 @@ def decode_rows(records: Sequence[bytes], schema: Schema, where: str = "records"
         values[OFFSET],
         values[schema.weight] if schema.weight else None,
         values[schema.group] if schema.group else None,
+        np.stack([values[name] for name in schema.outcomes], axis=1).astype(np.uint8) if schema.outcomes else None,
     )
 
 
@@ -147,7 +149,7 @@ def _fields(schema: Schema) -> list[_Field]:
     optional = [_Field(schema.weight, _FLOAT_BYTES, True)] if schema.weight else []
     optional += [_Field(schema.group, _INT64)] if schema.group else []
     fields = [
-        _Field(schema.label, _DIGIT),
+        *(_Field(name, _DIGIT) for name in (schema.label, *schema.outcomes)),
         *(_Field(name, _FLOAT_BYTES, True) for name in schema.numeric),
         *(_Field(name, _INT32) for name in schema.categorical),
         *optional,
@@ -162,6 +164,8 @@ def _values(block: Block, schema: Schema) -> dict[str, NDArray]:
     values: dict[str, NDArray] = {schema.label: block.labels, FOLD: block.folds, OFFSET: block.offsets}
     values |= {name: block.dense[:, column] for column, name in enumerate(schema.numeric)}
     values |= {name: block.ids[:, column] for column, name in enumerate(schema.categorical)}
+    if block.outcomes is not None:
+        values |= {name: block.outcomes[:, column] for column, name in enumerate(schema.outcomes)}
     for column, array in ((schema.weight, block.weights), (schema.group, block.groups)):
         if column and array is not None:
             values[column] = array

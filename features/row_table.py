@@ -36,6 +36,7 @@ class RowTable:
         weights: float32 [n], or None.
         groups: int64 [n], or None.
         splits: uint8 [n], number of each row's split, or None where position decides.
+        outcomes: uint8 [n, outcome columns], or None.
     """
 
     offsets: NDArray[np.int64]
@@ -46,6 +47,7 @@ class RowTable:
     weights: NDArray[np.float32] | None = None
     groups: NDArray[np.int64] | None = None
     splits: NDArray[np.uint8] | None = None
+    outcomes: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -61,12 +63,15 @@ class RowTable:
         """
         offsets = _concatenate([part.offsets for part in parts], np.int64)
         rejected = np.array([reject.offset for part in parts for reject in part.rejects], np.int64)
-        groups = splits = None
+        groups = splits = outcomes = None
         if split.by_row:
             splits = _concatenate([split.of_rows(part, schema) for part in parts], np.uint8)
         if schema.group:
             index = schema.keys.index(schema.group)
             groups = _concatenate([siphash(part.keys[index]).view(np.int64) for part in parts], np.int64)
+        if schema.outcomes:
+            empty = np.empty((0, len(schema.outcomes)), np.uint8)
+            outcomes = np.concatenate([empty, *(part.outcomes for part in parts if part.outcomes is not None)])
         return cls(
             offsets,
             _concatenate([part.labels for part in parts if part.labels is not None], np.uint8),
@@ -78,11 +83,15 @@ class RowTable:
             else None,
             groups,
             splits,
+            outcomes,
         )
 
     def to_batch(self) -> pa.RecordBatch:
         """The rows as a record batch; :meth:`from_batch` reads it back, without a copy."""
         arrays = {name: pa.array(getattr(self, name)) for name in _ARRAYS if getattr(self, name) is not None}
+        if self.outcomes is not None:
+            flat = pa.array(self.outcomes.reshape(-1))
+            arrays[_OUTCOMES] = pa.FixedSizeListArray.from_arrays(flat, self.outcomes.shape[1])
         arrays |= {f"n{index}": column for index, column in enumerate(self.numeric)}
         arrays |= {f"c{index}": column for index, column in enumerate(self.categorical)}
         return pa.RecordBatch.from_pydict(arrays)
@@ -95,10 +104,17 @@ class RowTable:
             **{name: batch.column(name).to_numpy() for name in _ARRAYS if name in names},
             numeric=[batch.column(name) for name in names if name[0] == "n"],
             categorical=[batch.column(name) for name in names if name[0] == "c"],
+            outcomes=_matrix(batch.column(_OUTCOMES)) if _OUTCOMES in names else None,
         )
 
 
-_ARRAYS = tuple(item.name for item in fields(RowTable) if item.name not in ("numeric", "categorical"))
+_OUTCOMES = "outcomes"
+_ARRAYS = tuple(item.name for item in fields(RowTable) if item.name not in ("numeric", "categorical", _OUTCOMES))
+
+
+def _matrix(column: pa.FixedSizeListArray) -> NDArray[np.uint8]:
+    matrix: NDArray[np.uint8] = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    return matrix
 
 
 def _concatenate(parts: Sequence[NDArray[T]], dtype: type[T]) -> NDArray[T]:

@@ -31,6 +31,7 @@ class ParsedRows:
             values are distinct; b"" = missing; no nulls.
         keys: for each pass-through column a binary array [n] without nulls.
         rejects: the lines that are no rows, in file order.
+        outcomes: uint8 [n, outcome columns], 0 or 1; None when the schema has no such column or the log no labels.
     """
 
     offsets: NDArray[np.int64]
@@ -40,6 +41,7 @@ class ParsedRows:
     categorical: list[pa.DictionaryArray]
     keys: list[pa.BinaryArray]
     rejects: list[Reject]
+    outcomes: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -85,4 +87,7 @@ def from_rows(
         [pa.array(values, pa.binary()).dictionary_encode() for values in categorical],
         [pa.array(values, pa.binary()) for values in keys],
         rejects,
+        np.array([row.outcomes for row in rows], np.uint8).reshape(len(rows), len(schema.outcomes))
+        if labelled and schema.outcomes
+        else None,
     )

@@ -14,6 +14,7 @@ TEXT, JSON, PARQUET = FORMATS = ("text", "json", "parquet")
 """Formats of a log: delimited lines, a JSON object a line, parquet files."""
 
 LABEL = "label"
+OUTCOME = "outcome"
 WEIGHT = "weight"
 INTEGER = "integer"
 FLOAT = "float"
@@ -21,9 +22,10 @@ CATEGORICAL = "categorical"
 KEY = "key"
 GROUP = "group"
 TIME = "time"
-KINDS = (LABEL, WEIGHT, INTEGER, FLOAT, CATEGORICAL, KEY, GROUP, TIME)
+KINDS = (LABEL, OUTCOME, WEIGHT, INTEGER, FLOAT, CATEGORICAL, KEY, GROUP, TIME)
 PASSED = (KEY, GROUP, TIME)
 """Kinds that ``predict`` passes through and no model sees."""
+_LABELLED = (LABEL, OUTCOME, WEIGHT)
 RESERVED = frozenset({"source", "offset", "label", "p_click"})
 """What ``predict`` calls its own columns."""
 
@@ -37,8 +39,9 @@ class Column:
 
     Args:
         name: unique name.
-        kind: ``label`` (0 or 1), ``weight`` (finite, not negative), ``integer`` or ``float`` (numeric, may be
-            missing), ``categorical`` (any UTF-8 text, may be missing), ``key`` (passed through by ``predict``),
+        kind: ``label`` (0 or 1), ``outcome`` (0 or 1, such as a conversion: another label, which a teacher may learn
+            and no model sees), ``weight`` (finite, not negative), ``integer`` or ``float`` (numeric, may be missing),
+            ``categorical`` (any UTF-8 text, may be missing), ``key`` (passed through by ``predict``),
             ``group`` (passed through; the request or user, whose rows are resampled together) or ``time`` (passed
             through; an integer or ISO 8601 text).
         transform: of a numeric column, one of :data:`TRANSFORMS`; empty for the default, ``log``.
@@ -116,6 +119,11 @@ class Schema:
         return self._names(LABEL)[0]
 
     @cached_property
+    def outcomes(self) -> tuple[str, ...]:
+        """Names of the outcome columns in file order."""
+        return self._names(OUTCOME)
+
+    @cached_property
     def weight(self) -> str | None:
         """Name of the weight column, if there is one."""
         return next(iter(self._names(WEIGHT)), None)
@@ -151,8 +159,8 @@ class Schema:
         return self._names(*PASSED)
 
     def without_label(self) -> tuple[Column, ...]:
-        """The columns of a log without labels, in file order: it has no weights either, which are those of labels."""
-        return tuple(column for column in self.columns if column.kind not in (LABEL, WEIGHT))
+        """The columns of a log without labels, in file order: no outcomes, and no weights: those are of labels."""
+        return tuple(column for column in self.columns if column.kind not in _LABELLED)
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain JSON values; :meth:`from_json` reads it back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from features.siphash import siphash
 from features.strict import INTEGER_PATTERN, TIME_PATTERN
 
 BYTES, LINES, TIME, HASH, FILES = METHODS = ("bytes", "lines", "time", "hash", "files")
+WITHOUT_VALIDATION = "without-validation:"
+"""What stands before a split whose validation rows are training rows."""
 _RULE = (
     "--split must be train/valid/test as shares of the bytes that add up to 100 or 1 (70/15/15), numbers of lines "
     "(800000/100000/100000), files:TRAIN/VALID/TEST, hash:COLUMN:TRAIN/VALID/TEST or time:VALID_FROM/TEST_FROM, with "
@@ -36,12 +38,15 @@ class Split:
             Empty for ``time``.
         column: whose hash decides.
         times: where validation and test begin, as texts.
+        validates: whether the rows between training and test are for validation; if not, they are training rows too,
+            and the test rows are the same.
     """
 
     method: str
     parts: tuple[float, ...] = ()
     column: str = ""
     times: tuple[str, ...] = ()
+    validates: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Split:
@@ -50,6 +55,8 @@ class Split:
         Raises:
             ConfigError: it is none of these, or leaves nothing for training or validation.
         """
+        if text.startswith(WITHOUT_VALIDATION):
+            return replace(cls.parse(text.removeprefix(WITHOUT_VALIDATION)), validates=False)
         method, _, rest = text.partition(":")
         if method == "time":
             return _by_time(rest, text)
@@ -86,6 +93,12 @@ class Split:
         Raises:
             DataError: times of the log are numbers and those of the split texts, or the other way round.
         """
+        found = self._of_values(rows, schema)
+        if not self.validates:
+            found[found == 1] = 0
+        return found
+
+    def _of_values(self, rows: ParsedRows, schema: Schema) -> NDArray[np.uint8]:
         if self.method == TIME:
             assert schema.time
             return self._of_times(rows.keys[schema.keys.index(schema.time)])

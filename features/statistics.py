@@ -1,7 +1,8 @@
-"""Click statistics of categorical values: smoothed log-odds and log-count, with a training row's own fold left out.
+"""Click statistics of categorical values: smoothed log-odds and log-count, of rows other than a training row's own.
 
-A training row must not see its own label in its features, so its statistics are the totals without its own fold. The
-teacher of a fold is given counts in which that fold is zero from the start.
+A training row must not see its own label in its features. In the order "folds" its statistics are the totals without
+its own fold; in the order "time" they are those of earlier time slices, as a row in serving sees the past only (see
+:mod:`features.time_slices`). The teacher of a fold is given counts in which that fold is zero from the start.
 
 In a log with weights a row of weight 2 is two rows to log-odds, log-count and base rate. Which values are known is
 decided by the rows, whatever their weight.
@@ -10,7 +11,7 @@ decided by the rows, whatever their weight.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ _MIN_ODDS_DEVIATION = 0.1
 _MIN_COUNT_DEVIATION = 1.0
 
 NO_FOLD = FOLDS
-"""The fold to ask for when no fold is to be left out: validation, test and serving."""
+"""The fold (or time slice) of a row that may see all training rows: validation, test and serving."""
 
 
 Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -35,6 +36,8 @@ Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class ClickCounts:
     """Counts and clicks of the values of all categorical columns, one below the other.
+
+    The second axis is the fold, or the time slice (:func:`features.time_slices.sliced_counts`).
 
     Args:
         starts: int64 [columns]: where each column's vocabulary id 0 lies.
@@ -114,57 +117,69 @@ class ClickCounts:
         """Clicks over rows (weighted, if the log is) of all folds; 0 without rows."""
         return float(ratio(self.row_clicks.sum(), self._row_masses.sum()))
 
-    def statistics(self, smoothing: float) -> ClickStatistics:
-        """The click statistics of each id, by the fold that is left out.
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which ids have training rows in more than one fold, so that some are left whichever is left out: bool [ids].
 
-        With n rows and k clicks of a value, and the base rate pi of the same folds:
-        log-odds = log((k + a pi) / (n - k + a (1 - pi))), log-count = log(1 + n R / r), where r of all R rows are left.
-        Both are standardised by column over the training rows, each with its own fold left out. In a log with
-        weights n, k, r and R are sums of weights.
+        A value whose rows all lie in one fold is unknown to each of them, so it is unknown to all.
+        """
+        return np.count_nonzero(self.counts, axis=1) > 1
+
+    def statistics(self, smoothing: float, order: str = "folds") -> ClickStatistics:
+        """The click statistics of each id, by the fold or time slice of the row that asks.
+
+        With n rows and k clicks of a value, and the base rate pi, of the rows that it may see:
+        log-odds = log((k + a pi) / (n - k + a (1 - pi))), log-count = log(1 + n R / r), where it may see r of all R
+        rows: a count means the same early in the log, late, and in serving. Both are standardised by column over the
+        training rows, with what each of them sees. In a log with weights n, k, r and R are sums of weights. See
+        :func:`prior_rates` for the rows of the first time slice, which see nothing: n = 0 for all values.
 
         Args:
             smoothing: a, in rows (of weight 1).
+            order: a key of :data:`SEEN`, as the second axis is the fold or the time slice.
 
         Raises:
             ConfigError: the smoothing is not positive and finite; without it, log-odds would be infinite.
         """
         if not 0 < smoothing < np.inf:
             raise ConfigError(f"The smoothing must be positive and finite. Received: {smoothing} (click statistics).")
-        rows = leave_out(self._row_masses)
-        # A part without clicks, or of clicks alone, must not give an infinite prior.
-        rate = np.clip(ratio(leave_out(self.row_clicks), rows), 1e-6, 1 - 1e-6)
-        # Where a fold is left out there are fewer rows of every value; counts mean the same in training and serving.
+        see = SEEN[order]
+        rows = see(self._row_masses)
+        rate = prior_rates(see(self.row_clicks), rows, order)
+        # Every row sees other numbers of rows; counts mean the same in training and serving.
         scale = ratio(rows[FOLDS], rows)
-        shape = (len(self.counts), FOLDS + 1)
-        found = ClickStatistics(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.bool_))
+        found = ClickStatistics(np.empty((len(self.counts), FOLDS + 1, 2), np.float32))
         # A column at a time, so that the float64 of all ids is never in memory.
         for start, end in itertools.pairwise([*self.starts.tolist(), len(self.counts)]):
-            ids, by_fold = slice(start, end), self._masses[start:end]
-            counts, clicks = leave_out(by_fold), leave_out(self.clicks[ids])
+            ids, by_part = slice(start, end), self._masses[start:end]
+            counts, clicks = see(by_part), see(self.clicks[ids])
             # Sums of weights are rounded: the clicks' may be the larger one by a bit where all rows click.
             others = np.maximum(counts - clicks, 0)
             odds = np.log((clicks + smoothing * rate) / (others + smoothing * (1 - rate)))
-            found.log_odds[ids] = _standardised(odds, by_fold, _MIN_ODDS_DEVIATION)
-            found.log_count[ids] = _standardised(np.log1p(counts * scale), by_fold, _MIN_COUNT_DEVIATION)
-            # A value whose rows all lie in one fold is unknown to each of them, so it is unknown to all.
-            found.known[ids] = (self.counts[ids] > 0).sum(axis=1, keepdims=True) > 1
+            found.log_odds[ids] = _standardised(odds, by_part, _MIN_ODDS_DEVIATION)
+            found.log_count[ids] = _standardised(np.log1p(counts * scale), by_part, _MIN_COUNT_DEVIATION)
         return found
 
 
 @dataclass(frozen=True)
 class ClickStatistics:
-    """Statistics of each vocabulary id of all columns; column f leaves fold f out, column 10 none.
+    """Statistics of each vocabulary id of all columns.
 
     Args:
-        log_odds: float32 [all ids, 11], standardised.
-        log_count: float32 [all ids, 11], standardised.
-        known: bool [all ids, 11], whether the training rows of the value lie in more than one fold, so that some are
-            left whichever fold is left out.
+        values: float32 [all ids, 11, 2]: for a row of each fold or time slice, then for one that may see all, the
+            log-odds and the log-count of the id, standardised. Both lie side by side: they are looked up together.
     """
 
-    log_odds: npt.NDArray[np.float32]
-    log_count: npt.NDArray[np.float32]
-    known: npt.NDArray[np.bool_]
+    values: npt.NDArray[np.float32]
+
+    @property
+    def log_odds(self) -> npt.NDArray[np.float32]:
+        """float32 [all ids, 11], a view."""
+        return self.values[:, :, 0]
+
+    @property
+    def log_count(self) -> npt.NDArray[np.float32]:
+        """float32 [all ids, 11], a view."""
+        return self.values[:, :, 1]
 
 
 def _standardised(values: npt.NDArray[np.float64], rows: Counts, floor: float) -> npt.NDArray[np.float64]:
@@ -195,3 +210,30 @@ def leave_out(by_fold: Counts) -> Counts:
         left[..., :fold] += by_fold[..., fold : fold + 1]
         left[..., fold + 1 :] += by_fold[..., fold : fold + 1]
     return left
+
+
+def earlier(by_slice: Counts) -> Counts:
+    """[..., 10] by time slice to [..., 11]: the total of the slices before each, then the whole total.
+
+    What was before does not depend on a slice or those after it, not by a bit: the sums are made in their order.
+    """
+    sums = np.zeros((*by_slice.shape[:-1], FOLDS + 1), by_slice.dtype)
+    np.cumsum(by_slice, axis=-1, out=sums[..., 1:])
+    return sums
+
+
+SEEN: dict[str, Callable[[Counts], Counts]] = {"folds": leave_out, "time": earlier}
+"""What a training row may see, from counts by fold or time slice: all other folds, or the slices before its own."""
+
+
+def prior_rates(clicks: Counts, rows: Counts, order: str) -> npt.NDArray[np.float64]:
+    """Base rates [11] of what rows may see, from the clicks [11] and rows [11]; never 0 or 1.
+
+    In time, rows that see nothing have the rate of those that see the least, which is that of the first slice itself:
+    one number for a whole slice tells no row its label, and the log-odds of a rate of 0 would lie far from all others.
+    """
+    rate = ratio(clicks, rows)
+    if order == "time":
+        rate = np.where(rows > 0, rate, rate[np.argmax(rows > 0)])
+    # A part without clicks, or of clicks alone, must not give an infinite prior.
+    return np.clip(rate, 1e-6, 1 - 1e-6)

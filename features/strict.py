@@ -25,6 +25,7 @@ FIELD_COUNT = "field_count"
 NOT_JSON = "json"
 MULTIPLE_VALUES = "multiple_values"
 BAD_LABEL = "label"
+BAD_OUTCOME = "outcome"
 BAD_WEIGHT = "weight"
 BAD_INTEGER = "integer"
 BAD_FLOAT = "float"
@@ -40,6 +41,7 @@ REASONS = (
     NOT_JSON,
     MULTIPLE_VALUES,
     BAD_LABEL,
+    BAD_OUTCOME,
     BAD_WEIGHT,
     BAD_INTEGER,
     BAD_FLOAT,
@@ -94,6 +96,7 @@ class Row:
         categoricals: the bytes of each categorical column; b"" = missing.
         keys: the bytes of each pass-through column.
         weight: None when the schema has no weight column.
+        outcomes: 0 or 1 for each outcome column; none when the log has no label column.
     """
 
     label: int | None
@@ -101,6 +104,7 @@ class Row:
     categoricals: list[bytes]
     keys: list[bytes]
     weight: float | None = None
+    outcomes: tuple[int, ...] = ()
 
 
 def parse_line(line: bytes, schema: Schema, labelled: bool = True) -> Row:
@@ -137,6 +141,7 @@ def parse_texts(texts: Mapping[str, bytes], schema: Schema, labelled: bool = Tru
     """
     # Reasons have an order, columns do not: a bad integer counts before a bad float that stands left of it.
     label = _label(texts[schema.label]) if labelled else None
+    outcomes = tuple(_outcome(name, texts[name]) for name in schema.outcomes) if labelled else ()
     weight = _weight(schema.weight, texts[schema.weight]) if labelled and schema.weight else None
     kinds = {column.name: column.kind for column in schema.columns}
     integers = {name: _integer(name, texts[name]) for name in schema.numeric if kinds[name] == INTEGER}
@@ -151,6 +156,7 @@ def parse_texts(texts: Mapping[str, bytes], schema: Schema, labelled: bool = Tru
         [texts[name] for name in schema.categorical],
         [texts[name] for name in schema.keys],
         weight,
+        outcomes,
     )
 
 
@@ -160,7 +166,7 @@ def count_fields(line: bytes, schema: Schema) -> int:
 
 
 def detect_label(first_lines: Sequence[bytes], schema: Schema, source: str) -> bool:
-    """Whether a log has the label column: most of its first lines have all fields, or those without label and weight.
+    """Whether a log has the label column: most of its first lines have all fields, or those of unlabelled logs.
 
     Args:
         first_lines: some lines from the beginning of the log; bad ones do not matter where others are good.
@@ -204,6 +210,12 @@ def check_bytes(line: bytes) -> None:
 def _label(field: bytes) -> int:
     if not _LABEL.fullmatch(field):
         raise BadLine(BAD_LABEL, f"expected 0 or 1, received {_show(field)}")
+    return int(field)
+
+
+def _outcome(name: str, field: bytes) -> int:
+    if not _LABEL.fullmatch(field):
+        raise BadLine(BAD_OUTCOME, f"{name}: expected 0 or 1, received {_show(field)}")
     return int(field)
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from features.columns import plain
 from features.scanning import is_utf8
-from features.schema import FLOAT, INTEGER, LABEL, WEIGHT
+from features.schema import FLOAT, INTEGER, LABEL, OUTCOME, WEIGHT
 from features.strict import CARRIAGE_RETURN, INVALID_UTF8, NUL_BYTE, BadLine
 
-NUMBERS = frozenset({LABEL, WEIGHT, INTEGER, FLOAT})
+NUMBERS = frozenset({LABEL, OUTCOME, WEIGHT, INTEGER, FLOAT})
 """Kinds whose texts are kept by dictionary: their distinct values are cast once."""
 _ENCODED = pa.dictionary(pa.int32(), pa.binary())
 
@@ -36,8 +36,8 @@ def texts_of(values: pa.Array, kind: str, show: Callable[[float], str] = repr) -
         show: text of a floating-point number. Not called for a float or weight column, where only the value counts.
 
     Returns:
-        :func:`text_type` [n] without nulls. A truth value is "1" or "0" as a label and "true" or "false" elsewhere;
-        a date or timestamp is ISO 8601, a timestamp in UTC (one without time zone is taken as UTC).
+        :func:`text_type` [n] without nulls. A truth value is "1" or "0" as a label or outcome and "true" or "false"
+        elsewhere; a date or timestamp is ISO 8601, a timestamp in UTC (one without time zone is taken as UTC).
     """
     values = plain(values)
     if pa.types.is_floating(values.type):
@@ -95,7 +95,7 @@ def _filled(texts: pa.Array) -> pa.BinaryArray:
 
 
 def _format(values: pa.Array, kind: str, show: Callable[[float], str]) -> pa.Array:
-    if pa.types.is_boolean(values.type) and kind == LABEL:
+    if pa.types.is_boolean(values.type) and kind in (LABEL, OUTCOME):
         return values.cast(pa.int8()).cast(pa.string())
     if pa.types.is_timestamp(values.type):
         instants = values.cast(pa.timestamp(values.type.unit))

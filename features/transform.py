@@ -80,6 +80,7 @@ class Transform:
                 offsets,
                 None if table.weights is None else table.weights[tile],
                 None if table.groups is None else table.groups[tile],
+                None if table.outcomes is None else table.outcomes[tile],
             )
 
     @cached_property

@@ -18,11 +18,11 @@ from features.example import encode_example
 from features.tfrecord import write_record
 
 NAMES = ("labels", "dense", "ids", "folds", "offsets")
-OPTIONAL = ("weights", "groups")
+OPTIONAL = ("weights", "groups", "outcomes")
 DTYPES = {"labels": "u1", "dense": "<f4", "ids": "<i4", "folds": "u1", "offsets": "<i8"}
-SORTED = (b"dense", b"fold", b"group", b"ids", b"label", b"offset", b"weight")
+SORTED = (b"dense", b"fold", b"group", b"ids", b"label", b"offset", b"outcome", b"weight")
 FEATURES = tuple(name.decode() for name in SORTED)
-DTYPES |= {"weights": "<f4", "groups": "<i8"}
+DTYPES |= {"weights": "<f4", "groups": "<i8", "outcomes": "u1"}
 
 
 def make(rows: int, numeric: int = 3, categorical: int = 2, seed: int = 0, optional: Sequence[str] = ()) -> Block:
@@ -37,6 +37,7 @@ def make(rows: int, numeric: int = 3, categorical: int = 2, seed: int = 0, optio
         np.cumsum(rng.integers(1, 2**40, rows)).astype(np.int64),
         rng.random(rows).astype(np.float32) if "weights" in optional else None,
         rng.integers(-(2**63), 2**63, rows) if "groups" in optional else None,
+        rng.integers(0, 2, (rows, 2)).astype(np.uint8) if "outcomes" in optional else None,
     )
 
 
@@ -52,6 +53,7 @@ def any_blocks(draw: st.DrawFn) -> Block:
         draw(hnp.arrays(np.int64, rows)),
         draw(st.none() | hnp.arrays(np.float32, rows, elements=floats)),
         draw(st.none() | hnp.arrays(np.int64, rows)),
+        draw(st.none() | hnp.arrays(np.uint8, (rows, draw(st.integers(1, 3))), elements=st.integers(0, 1))),
     )
 
 
@@ -85,7 +87,7 @@ def test_pieces_put_together_again_are_the_block(block: Block, data: st.DataObje
 
 def test_the_same_rows_give_the_same_bytes_whatever_their_memory_looks_like() -> None:
     block = make(10, optional=OPTIONAL)
-    assert block.weights is not None and block.groups is not None
+    assert block.weights is not None and block.groups is not None and block.outcomes is not None
     other = Block(
         np.repeat(block.labels, 2)[::2],
         np.asfortranarray(block.dense),
@@ -94,6 +96,7 @@ def test_the_same_rows_give_the_same_bytes_whatever_their_memory_looks_like() ->
         np.stack([block.offsets, block.offsets])[1],
         np.repeat(block.weights, 3)[::3].astype(np.float64),
         block.groups.astype(">i8"),
+        np.asfortranarray(block.outcomes),
     )
     assert other.encode() == block.encode()
 
@@ -124,10 +127,12 @@ def test_layout_by_hand() -> None:
         np.array([0, 2**33], np.int64),
         np.array([0.5, 3.0], np.float32),
         np.array([-1, 1], np.int64),
+        np.array([[1, 0, 0], [0, 1, 1]], np.uint8),
     )
     data = block.encode()
     assert b"group\x12\x14\x0a\x12\x0a\x10" + b"\xff" * 8 + b"\x01" + bytes(7) in data
     assert b"weight\x12\x0c\x0a\x0a\x0a\x08\x00\x00\x00\x3f\x00\x00\x40\x40" in data
+    assert b"outcome\x12\x0a\x0a\x08\x0a\x06\x01\x00\x00\x00\x01\x01" in data
     assert b"label\x12\x06\x0a\x04\x0a\x02\x00\x01" in data
     assert b"\x00\x00\x80\x3f\x00\x00\xc0\x7f\x00\x00\x00\xc0\x00\x00\x00\x00" in data
     assert b"\x02\x01\x00\x00\x01\x00\x00\x00" in data
@@ -179,6 +184,8 @@ def features_of(block: Block, **changed: bytes | None) -> dict[str, bytes]:
         features["weight"] = block.weights.tobytes()
     if block.groups is not None:
         features["group"] = block.groups.tobytes()
+    if block.outcomes is not None:
+        features["outcome"] = block.outcomes.tobytes()
     merged: dict[str, Any] = features | changed
     return {name: value for name, value in merged.items() if value is not None}
 
@@ -202,6 +209,7 @@ def features_of(block: Block, **changed: bytes | None) -> dict[str, bytes]:
         {"group": b""},
         {"group": b"\x00" * 16},
         {"group": b"\x00" * 33},
+        {"outcome": b"\x00" * 7},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_an_artifact_error(changed: dict[str, bytes | None]) -> None:
@@ -236,6 +244,7 @@ def test_any_features_give_a_block_that_encodes_again_or_an_artifact_error(featu
         name in sizes and sizes[name] == rows * width for name, width in (("label", 1), ("fold", 1), ("offset", 8))
     )
     fits &= all(sizes.get(name, -1) % (rows * 4 or 1) == 0 for name in ("dense", "ids"))
+    fits &= sizes.get("outcome", 0) % (rows or 1) == 0
     fits &= all(sizes.get(name, rows * width) == rows * width for name, width in (("weight", 4), ("group", 8)))
     if not fits:
         with pytest.raises(ArtifactError, match="block of rows"):

@@ -126,6 +126,19 @@ def test_no_label_or_too_many(names):
         find_kinds(columns, "day/log")
 
 
+def test_outcomes():
+    columns = [
+        LABEL,
+        column("isConversion", [0, 1]),
+        column("purchased", [0, 1]),
+        column("conversion_count", [0, 3]),
+        column("bought", [0, ""]),
+        column("is_new", [0, 1]),
+    ]
+    kinds = {name: kind for name, (kind, _) in find_kinds(columns, "log").items()}
+    assert [name for name, kind in kinds.items() if kind == "outcome"] == ["isConversion", "purchased"]
+
+
 def test_one_time_one_weight_and_one_group():
     columns = [
         LABEL,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.columns import ValueColumns, cast_columns, encode, plain
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, TIME, WEIGHT, Column, Schema
 from features.strict import BadLine, parse_texts
 
 FULL = Schema(
@@ -25,9 +25,12 @@ FULL = Schema(
         Column("k", KEY),
         Column("n", INTEGER),
         Column("t", TIME),
+        Column("o", OUTCOME),
+        Column("p", OUTCOME),
     )
 )
 GOOD = {"g": b"g1", "c": b"c1", "w": b"0.5", "y": b"1", "x": b"-1.5", "k": b"k1", "n": b"7", "t": b"2024-05-06"}
+GOOD |= {"o": b"0", "p": b"1"}
 TEXTS = """0 1 2 -1 +1 -0 00 01 - . .5 1. 1.5 -1e5 1e38 1e39 1e-50 1e400 1e4000 65536 65537 1e5 nan NaN null inf 0x1F
     1_0 16777217 123456789012345678 1234567890123456789 2024 2024-02-30 2024-13-01 2024-01-01T00:00Z 2024-01-01T24:00
     longer than eight é ٣""".split()
@@ -54,6 +57,8 @@ def test_types_and_values_by_hand() -> None:
     assert values.labels is not None and values.labels.dtype == np.uint8 and values.labels.tolist() == [1, 0, 1]
     assert values.weights is not None and values.weights.dtype == np.float32
     assert values.weights.tolist() == [0.5, 0, 0.5]
+    assert values.outcomes is not None and values.outcomes.dtype == np.uint8
+    assert values.outcomes.tolist() == [[0, 1]] * 3
     assert [column.type for column in values.numeric] == [pa.dictionary(pa.int32(), pa.float32())] * 2
     np.testing.assert_array_equal(
         [numbers(column) for column in values.numeric], [[-1.5, np.nan, -1.5], [7, np.nan, 7]]
@@ -151,6 +156,7 @@ def test_equals_the_strict_parser(rows: list[dict[str, bytes]], labelled: bool, 
         assert (values.labels is None) == (row.label is None) and (values.weights is None) == (row.weight is None)
         assert values.labels is None or values.labels[index] == row.label
         assert values.weights is None or values.weights[index] == row.weight
+        assert (() if values.outcomes is None else tuple(values.outcomes[index].tolist())) == row.outcomes
         found = [column[index].as_py() for column in values.numeric]
         np.testing.assert_array_equal(found, [math.nan if x is None else x for x in row.numerics])
         assert [column[index].as_py() for column in values.categorical] == row.categoricals

@@ -117,6 +117,53 @@ def test_cells_equal_pandas_without_the_fold(
     np.testing.assert_allclose(values[:, fold], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pair", [(0, 3), (4, 5)])
+def test_cells_in_time_equal_pandas_on_earlier_slices(rows: CrossRows, pair: tuple[int, int]) -> None:
+    """The folds are taken for slices."""
+    frame = frame_of(rows)
+    index, values = cells_of(find_crosses(rows, 100, "time"), pair)
+    sizes = frame.groupby(list(pair)).size()
+    total = expected_cells(frame, pair).loc[list(index)]
+    deviation = np.sqrt((total**2 * sizes.loc[list(index)]).sum() / len(frame))
+    for number in (2, 9, 10):
+        expected = expected_cells(frame[frame["fold"] < number], pair).loc[list(index)] / max(deviation, 0.01)
+        np.testing.assert_allclose(values[:, number], expected, rtol=1e-5, atol=1e-6)
+    assert len(index) and not values[:, 0].any()
+
+
+def test_labels_of_a_slice_are_seen_by_later_slices_only(rows: CrossRows) -> None:
+    flipped = np.where(rows.folds == 4, 1 - rows.labels, rows.labels).astype(np.uint8)
+    parts = [crosses._Statistics(dataclasses.replace(rows, labels=labels), "time") for labels in (rows.labels, flipped)]
+    for column in range(rows.codes.shape[1]):
+        one, other = (part._single[column] for part in parts)
+        assert one[:, :5].tobytes() == other[:, :5].tobytes()
+        assert (np.abs(one[:, 5:] - other[:, 5:]).max(axis=0) > 1e-4).all()
+
+
+def test_rows_in_time_have_the_slice_of_their_shard() -> None:
+    block = make_block(200)
+    rows = cross_rows(block, EDGES, without=[1, 3], time_slice=7)
+    assert rows.folds.dtype == np.uint8 and rows.folds.tolist() == [7] * len(rows)
+    assert np.array_equal(rows.labels, block.labels[~np.isin(block.folds, [1, 3])])
+
+
+@pytest.mark.parametrize(("order", "chosen"), [("time", (0, 3)), ("folds", (1, 3))])
+def test_ranking_in_time_is_on_rows_of_all_times(
+    order: str, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Early rows have the interaction of columns 0 and 3, the latest 4000 of 40,000 another one."""
+    block = make_block(40_000)
+    late = np.arange(len(block)) >= 36_000
+    signs = np.where(late, (block.ids[:, 1] == 1) ^ (block.ids[:, 3] == 1), (block.ids[:, 0] % 2) ^ block.ids[:, 3])
+    labels = (np.random.default_rng(1).random(len(block)) < 0.1 + 0.6 * signs).astype(np.uint8)
+    monkeypatch.setattr(crosses, "_RANKING_ROWS", 4000)
+    rows = cross_rows(dataclasses.replace(block, labels=labels), EDGES)
+    rows = dataclasses.replace(rows, folds=(np.arange(len(block)) // 4000).astype(np.uint8))
+    if order == "folds":
+        rows = dataclasses.replace(rows, folds=block.folds)
+    assert find_crosses(rows, 1, order).crosses[-1] == chosen
+
+
 def test_single_numeric_columns_equal_pandas(rows: CrossRows, table: CrossTable) -> None:
     frame = frame_of(rows)
     index, values = cells_of(table, (4,))
@@ -292,7 +339,9 @@ def test_no_weight_at_all_chooses_no_pair() -> None:
 def test_weighted_labels_of_a_fold_leave_no_trace() -> None:
     rows = weighted_rows([0.1, 0.7, 3.3, 1e4])
     flipped = np.where(rows.folds == 4, 1 - rows.labels, rows.labels).astype(np.uint8)
-    statistics = [crosses._Statistics(dataclasses.replace(rows, labels=labels)) for labels in (rows.labels, flipped)]
+    statistics = [
+        crosses._Statistics(dataclasses.replace(rows, labels=made), "folds") for made in (rows.labels, flipped)
+    ]
     for column in range(rows.codes.shape[1]):
         own = [found._single[column][:, 4].tobytes() for found in statistics]
         assert own[0] == own[1]

@@ -3,9 +3,9 @@ import pytest
 
 from features.errors import DataError
 from features.parquet_types import check_type, value_class
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, KINDS, LABEL, TIME, WEIGHT, Column
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, KINDS, LABEL, OUTCOME, TIME, WEIGHT, Column
 
-NUMERIC = {LABEL, WEIGHT, INTEGER, FLOAT}
+NUMERIC = {LABEL, OUTCOME, WEIGHT, INTEGER, FLOAT}
 PASSED = {KEY, GROUP}
 ALLOWED = [
     (pa.string(), {*KINDS}),
@@ -18,7 +18,7 @@ ALLOWED = [
     (pa.float32(), NUMERIC | PASSED),
     (pa.dictionary(pa.int32(), pa.float64()), NUMERIC | PASSED),
     (pa.decimal128(10, 2), NUMERIC | PASSED | {CATEGORICAL}),
-    (pa.bool_(), PASSED | {LABEL, CATEGORICAL}),
+    (pa.bool_(), PASSED | {LABEL, OUTCOME, CATEGORICAL}),
     (pa.date32(), PASSED | {CATEGORICAL, TIME}),
     (pa.timestamp("us"), PASSED | {CATEGORICAL, TIME}),
     (pa.timestamp("ms", "UTC"), PASSED | {CATEGORICAL, TIME}),

@@ -31,6 +31,8 @@ FULL = Schema(
         Column("ad", "categorical"),
         Column("importance", "weight"),
         Column("request", "key"),
+        Column("bought", "outcome"),
+        Column("Returned", "outcome"),
     )
 )
 
@@ -54,6 +56,7 @@ FULL_BLOCK = Block(
     np.array([0, 2**62, 300]),
     np.array([0.0, 1.0, 1e6], np.float32),
     np.array([-(2**63), 2**63 - 1, -1]),
+    np.array([[0, 1], [1, 0], [1, 1]], np.uint8),
 )
 
 
@@ -93,6 +96,8 @@ def test_protocol_buffers_read_it() -> None:
             "é" * 70: [FULL_BLOCK.ids[index, 0]],
             "ad": [FULL_BLOCK.ids[index, 1]],
             "clicked": [FULL_BLOCK.labels[index]],
+            "bought": [FULL_BLOCK.outcomes[index, 0]],
+            "Returned": [FULL_BLOCK.outcomes[index, 1]],
             "_fold": [FULL_BLOCK.folds[index]],
             "_offset": [FULL_BLOCK.offsets[index]],
         }
@@ -104,7 +109,7 @@ def parse(records: list[bytes], schema: Schema) -> dict[str, np.ndarray]:
     from models.backend import tf
 
     floats = {*schema.numeric, schema.weight} - {None}
-    integers = {schema.label, *schema.categorical, schema.group, "_fold", "_offset"} - {None}
+    integers = {schema.label, *schema.outcomes, *schema.categorical, schema.group, "_fold", "_offset"} - {None}
     features = {name: tf.io.FixedLenFeature([], tf.float32) for name in floats}
     features |= {name: tf.io.FixedLenFeature([], tf.int64) for name in integers}
     return {name: value.numpy() for name, value in tf.io.parse_example(records, features).items()}
@@ -113,6 +118,7 @@ def parse(records: list[bytes], schema: Schema) -> dict[str, np.ndarray]:
 def test_tensorflow_parses_it() -> None:
     parsed = parse([row.tobytes() for row in encode_rows(FULL_BLOCK, FULL)], FULL)
     assert parsed["clicked"].tolist() == [0, 1, 1]
+    assert (parsed["bought"].tolist(), parsed["Returned"].tolist()) == ([0, 1, 1], [1, 0, 1])
     assert parsed["price"].tobytes() == FULL_BLOCK.dense[:, 0].tobytes()
     assert parsed["Z"].tobytes() == FULL_BLOCK.dense[:, 1].tobytes()
     assert parsed["é" * 70].tolist() == [0, 128, 2]

@@ -16,7 +16,7 @@ from features.numeric import NumericStatistics
 from features.parsing import parse_chunk
 from features.row_table import RowTable
 from features.rows import ParsedRows
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, LABEL, TIME, TRANSFORMS, WEIGHT, Column, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, LABEL, OUTCOME, TIME, TRANSFORMS, WEIGHT, Column, Schema
 from features.siphash import siphash
 from features.splits import Split
 
@@ -123,10 +123,21 @@ def test_what_the_split_and_the_schema_do_not_ask_for_is_none(split: Split, held
     if table.lines is not None:
         assert table.lines.tolist() == [0, 2]
     plain = RowTable.of(parsed(["1,2,a"], PLAIN), PLAIN, SHARES)
-    assert plain.weights is None and plain.groups is None
+    assert plain.weights is None and plain.groups is None and plain.outcomes is None
     back = RowTable.from_batch(plain.to_batch())
     assert (back.weights, back.groups, back.lines, back.splits) == (None, None, None, None)
     assert (back.offsets.tolist(), back.categorical[0].to_pylist()) == ([0], [b"a"])
+
+
+def test_outcomes_come_back_through_a_batch() -> None:
+    schema = Schema((*PLAIN.columns, Column("o", OUTCOME), Column("p", OUTCOME)), ",")
+    parts = parsed(["1,2,a,0,1", "0,2,b,2,1", "0,1,c,1,1", "0,1,c,0,0"], schema, 12)
+    table = RowTable.of(parts, schema, SHARES)
+    for found in (table, RowTable.from_batch(table.to_batch())):
+        assert found.outcomes is not None and found.outcomes.dtype == np.uint8
+        assert found.outcomes.tolist() == [[0, 1], [1, 1], [0, 0]]
+    empty = RowTable.from_batch(RowTable.of([], schema, SHARES).to_batch())
+    assert empty.outcomes is not None and empty.outcomes.shape == (0, 2)
 
 
 def test_lines_count_every_reject() -> None:

@@ -9,7 +9,7 @@ from verdicts import check_types
 
 from features.rejects import Reject
 from features.rows import NO_OFFSETS, from_rows
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, WEIGHT, Column, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, WEIGHT, Column, Schema
 from features.strict import Row
 
 SCHEMA = Schema(
@@ -22,12 +22,13 @@ SCHEMA = Schema(
         Column("x", FLOAT),
         Column("g", GROUP),
         Column("d", CATEGORICAL),
+        Column("o", OUTCOME),
     )
 )
 ROWS = [
-    Row(1, [3.0, None], [b"a", b""], [b"k1", b"g"], 0.5),
-    Row(0, [None, -0.5], [b"b", b"longer than eight"], [b"", b"g"], 0.0),
-    Row(1, [3.0, 1e38], [b"a", b""], [b"k2", b"h"], 65536.0),
+    Row(1, [3.0, None], [b"a", b""], [b"k1", b"g"], 0.5, (1,)),
+    Row(0, [None, -0.5], [b"b", b"longer than eight"], [b"", b"g"], 0.0, (0,)),
+    Row(1, [3.0, 1e38], [b"a", b""], [b"k2", b"h"], 65536.0, (0,)),
 ]
 REJECTS = [Reject(5, "label", "expected 0 or 1", b"2")]
 
@@ -39,6 +40,7 @@ def test_columns_by_hand() -> None:
     assert len(parsed) == 3 and parsed.offsets is offsets and parsed.rejects is REJECTS
     assert parsed.labels is not None and parsed.labels.tolist() == [1, 0, 1]
     assert parsed.weights is not None and parsed.weights.tolist() == [0.5, 0, 65536]
+    assert parsed.outcomes is not None and parsed.outcomes.tolist() == [[1], [0], [0]]
     assert [column.to_pylist() for column in parsed.categorical] == [
         [b"a", b"b", b"a"],
         [b"", b"longer than eight", b""],
@@ -53,7 +55,8 @@ def test_rows_without_label_and_weight() -> None:
     rows = [Row(None, [1.0, 2.0], [b"a", b"b"], [b"k", b"g"])]
     parsed = from_rows(np.array([7], np.int64), rows, [], SCHEMA, labelled=False)
     check_types(parsed, SCHEMA, labelled=False)
-    assert parsed.labels is None and parsed.weights is None and parsed.numbers().tolist() == [[1, 2]]
+    assert parsed.labels is None and parsed.weights is None and parsed.outcomes is None
+    assert parsed.numbers().tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("labelled", [True, False])

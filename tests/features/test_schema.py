@@ -22,6 +22,7 @@ from features.schema import (
     JSON,
     KEY,
     LABEL,
+    OUTCOME,
     PARQUET,
     PASSED,
     RESERVED,
@@ -88,6 +89,15 @@ def test_weight_group_and_time() -> None:
     assert FULL.numeric == ("price", "age") and FULL.categorical == ("site",)
     # Weights are those of labels.
     assert [column.name for column in FULL.without_label()] == ["ts", "user", "price", "age", "site", "id"]
+
+
+def test_outcomes() -> None:
+    outcomes = Column("bought", OUTCOME), Column("returned", OUTCOME)
+    schema = Schema((outcomes[0], *REQUIRED, outcomes[1]))
+    assert schema.outcomes == ("bought", "returned") and MIXED.outcomes == ()
+    assert schema.numeric == ("n",) and schema.categorical == ("c",) and schema.keys == ()
+    # A log that is yet to be scored has none.
+    assert [column.name for column in schema.without_label()] == ["n", "c"]
 
 
 def test_transforms() -> None:
@@ -212,7 +222,7 @@ def test_json_defaults_are_those_of_criteo() -> None:
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
     names = draw(st.lists(st.text(min_size=1), min_size=3, max_size=12, unique=True))
-    many = st.lists(st.sampled_from([INTEGER, FLOAT, CATEGORICAL, KEY]), max_size=9)
+    many = st.lists(st.sampled_from([INTEGER, FLOAT, CATEGORICAL, KEY, OUTCOME]), max_size=9)
     kinds = [LABEL, INTEGER, CATEGORICAL, *draw(st.lists(st.sampled_from([WEIGHT, GROUP, TIME]), unique=True))]
     kinds += draw(many)
     columns = []

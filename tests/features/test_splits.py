@@ -65,6 +65,8 @@ def at(text: str, times: Sequence[str]) -> list[int]:
         ("hash:a:b:0.5/0.5/0", Split(HASH, (0.5, 0.5, 0.0), "a:b")),
         ("time:100/200", Split("time", times=("100", "200"))),
         ("time:-5/007", Split("time", times=("-5", "007"))),
+        ("without-validation:70/15/15", Split(BYTES, (0.7, 0.15, 0.15), validates=False)),
+        ("without-validation:hash:a:50/25/25", Split(HASH, (0.5, 0.25, 0.25), "a", validates=False)),
         ("time:2024-01-01/2024-01-01T12:00Z", Split("time", times=("2024-01-01", "2024-01-01T12:00Z"))),
     ],
 )

@@ -1,7 +1,8 @@
-"""Click statistics: formulas by hand, and what a row's own fold can and cannot change."""
+"""Click statistics: formulas by hand, and what a row's own fold, or a later time, can and cannot change."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError
 from features.hashing import FOLDS
-from features.statistics import NO_FOLD, ClickCounts, ClickStatistics, leave_out
+from features.statistics import NO_FOLD, SEEN, ClickCounts, ClickStatistics, earlier, leave_out
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN, Vocabulary
 
 COLUMNS = ("site", "app")
@@ -80,8 +81,8 @@ def small() -> ClickCounts:
 
 def test_formulas_by_hand() -> None:
     found = small().statistics(10.0)
-    assert found.log_odds.dtype == found.log_count.dtype == np.float32 and found.known.dtype == np.bool_
-    assert found.log_odds.shape == found.log_count.shape == found.known.shape == (3, FOLDS + 1)
+    assert found.values.dtype == np.float32 and found.values.shape == (3, FOLDS + 1, 2)
+    assert found.log_odds.shape == found.log_count.shape == (3, FOLDS + 1)
     # 30 clicks in 100 rows. Without fold 0: 28 in 90; without fold 7: 26 in 90.
     without_0 = math.log((4 + 10 * 28 / 90) / (1 + 10 * 62 / 90))
     without_7 = math.log((1 + 10 * 26 / 90) / (2 + 10 * 64 / 90))
@@ -104,21 +105,19 @@ def test_formulas_by_hand() -> None:
     expected = [math.log(9), without_0, without_7, math.log(1 + 80 / 9)]
     np.testing.assert_allclose(count[2, [NO_FOLD, 0, 7, 1]], expected, rtol=1e-5)
     np.testing.assert_allclose(count[UNSEEN], 0, atol=1e-5)
-    assert found.known.tolist() == [[False] * 11, [False] * 11, [True] * 11]
+    assert small().known().dtype == np.bool_ and small().known().tolist() == [False, False, True]
     assert small().base_rate() == 0.3
 
 
 def test_a_value_of_one_fold_is_unknown_to_all() -> None:
     # Value 2 lies in the folds 0 and 7.
     for folds, known in (([], True), ([3], True), ([0], False), ([7], False), ([0, 7], False)):
-        part = small().without(folds)
-        assert part.statistics(10.0).known[2].tolist() == [known] * 11, folds
+        assert small().without(folds).known()[2] == known, folds
     # Of the rows of one fold, a single one or many, nothing is known in another fold or without one.
     counts, clicks = np.zeros((2, 5, FOLDS), np.int64)
     counts[2, 4], counts[3, 4], counts[4, [4, 5]] = 1, 10**6, 1
     one_fold = ClickCounts(np.array([0]), counts, clicks, counts.sum(axis=0), clicks.sum(axis=0))
-    known = one_fold.statistics(10.0).known
-    assert known.tolist() == [[False] * 11] * 4 + [[True] * 11]
+    assert one_fold.known().tolist() == [False] * 4 + [True]
 
 
 def test_a_deviation_has_a_floor_of_its_own_for_odds_and_counts() -> None:
@@ -154,46 +153,58 @@ def test_columns_lie_one_below_the_other() -> None:
     assert counts.base_rate() == log["label"].mean()
 
 
-def raw_by_pandas(log: pd.DataFrame, vocabularies: list[pa.BinaryArray], smoothing: float) -> list[pd.DataFrame]:
-    """For each column a row an id and a fold that is left out, from the raw rows: n, odds, count, known."""
+def raw_by_pandas(
+    log: pd.DataFrame, vocabularies: list[pa.BinaryArray], smoothing: float, order: str
+) -> list[pd.DataFrame]:
+    """For each column a row an id and a fold (or time slice) that asks, from the raw rows: n, odds, count."""
     columns = []
     for name, values in zip(COLUMNS, vocabularies, strict=True):
         parts = []
         index = [b"", b"no such value", *values.to_pylist()]
-        known = log.groupby(name)["fold"].nunique().reindex(index, fill_value=0) >= 2
         for fold in range(FOLDS + 1):
-            rest = log[log["fold"] != fold]
-            rate = rest["label"].mean()
+            rest = log[log["fold"] != fold] if order == "folds" else log[log["fold"] < fold]
+            # Rows that see nothing have the base rate of the first slice.
+            rate = (rest if len(rest) else log[log["fold"] == 0])["label"].mean()
             groups = rest.groupby(name)["label"].agg(n="size", clicks="sum")
             groups = groups.reindex(index, fill_value=0)
             odds = (groups["clicks"] + smoothing * rate) / (groups["n"] - groups["clicks"] + smoothing * (1 - rate))
-            count = np.log(1 + groups["n"] * len(log) / len(rest))
-            parts.append(groups.assign(odds=np.log(odds), count=count, known=known))
-        columns.append(pd.concat(parts, keys=range(FOLDS + 1), names=["left_out", "value"]))
+            count = np.log(1 + groups["n"] * len(log) / max(len(rest), 1))
+            parts.append(groups.assign(odds=np.log(odds), count=count))
+        columns.append(pd.concat(parts, keys=range(FOLDS + 1), names=["asking", "value"]))
     return columns
 
 
-@pytest.mark.parametrize(("smoothing", "floored"), [(0.5, False), (20.0, False), (1000.0, True)])
-def test_statistics_against_raw_rows_without_the_fold(smoothing: float, floored: bool) -> None:
+@pytest.mark.parametrize("order", ["folds", "time"])
+@pytest.mark.parametrize(("smoothing", "floored"), [(0.5, False), (20.0, False), (3000.0, True)])
+def test_statistics_against_the_raw_rows_that_may_be_seen(smoothing: float, floored: bool, order: str) -> None:
     log = random_log()
     vocabularies = values_of(log)
-    counts = counts_of(log, vocabularies)
-    found = counts.statistics(smoothing)
-    raw = raw_by_pandas(log, vocabularies, smoothing)
-    for start, name, expected in zip(counts.starts, COLUMNS, raw, strict=True):
-        # Every training row as it is shown: without its own fold.
+    found = counts_of(log, vocabularies).statistics(smoothing, order)
+    raw = raw_by_pandas(log, vocabularies, smoothing, order)
+    for start, name, expected in zip(counts_of(log).starts, COLUMNS, raw, strict=True):
+        # Every training row as it is shown.
         shown = expected.loc[pd.MultiIndex.from_arrays([log["fold"], log[name]])]
         part = slice(start, start + len(expected) // (FOLDS + 1))
         deviation = shown[["odds", "count"]].std(ddof=0)
         assert (deviation["odds"] < 0.1) == floored and deviation["count"] > 1
-        # Some values have rows in one fold only, which other folds do have.
-        assert ((expected["n"] > 0) & ~expected["known"]).any()
         for fold in range(FOLDS + 1):
             odds = (expected.loc[fold, "odds"] - shown["odds"].mean()) / max(deviation["odds"], 0.1)
             count = (expected.loc[fold, "count"] - shown["count"].mean()) / deviation["count"]
             np.testing.assert_allclose(found.log_odds[part, fold], odds, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(found.log_count[part, fold], count, rtol=1e-5, atol=1e-6)
-            assert found.known[part, fold].tolist() == expected.loc[fold, "known"].tolist()
+
+
+def test_known_values_against_the_raw_rows() -> None:
+    log = random_log()
+    vocabularies = values_of(log)
+    expected = [
+        log.groupby(name)["fold"].nunique().reindex([b"", b"no such value", *values.to_pylist()], fill_value=0) >= 2
+        for name, values in zip(COLUMNS, vocabularies, strict=True)
+    ]
+    known = counts_of(log, vocabularies).known()
+    assert known.tolist() == pd.concat(expected).tolist()
+    # Some values have rows, in one fold only.
+    assert (counts_of(log, vocabularies).counts.any(axis=1) & ~known).any()
 
 
 def test_training_rows_see_standardised_statistics() -> None:
@@ -209,8 +220,7 @@ def test_training_rows_see_standardised_statistics() -> None:
 
 def assert_same(first: ClickStatistics, second: ClickStatistics) -> None:
     """Equal in every bit."""
-    for name in ("log_odds", "log_count", "known"):
-        assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
+    assert first.values.tobytes() == second.values.tobytes()
 
 
 @pytest.mark.parametrize("folds", [[0], [7], [1, 6], [0, 2, 4, 6, 8]])
@@ -221,8 +231,10 @@ def test_without_folds_equals_a_log_without_their_rows(folds: list[int]) -> None
     without = counts_of(log, vocabularies).without(folds)
     assert without.base_rate() == rest.base_rate()
     np.testing.assert_array_equal(without.counts, rest.counts)
+    assert without.known().tolist() == rest.known().tolist()
+    for order in SEEN:
+        assert_same(without.statistics(20.0, order), rest.statistics(20.0, order))
     found = without.statistics(20.0)
-    assert_same(found, rest.statistics(20.0))
     # Nothing is left of these folds, so leaving them out once more changes nothing.
     for fold in folds:
         np.testing.assert_array_equal(found.log_odds[:, fold], found.log_odds[:, NO_FOLD])
@@ -246,6 +258,7 @@ def test_labels_of_a_fold_cannot_reach_the_teacher_without_it(fold: int) -> None
     first, second = (counts_of(frame, vocabularies) for frame in (log, flipped))
     assert_same(first.without([fold]).statistics(20.0), second.without([fold]).statistics(20.0))
     assert first.without([fold]).base_rate() == second.without([fold]).base_rate()
+    assert first.without([fold]).known().tolist() == second.without([fold]).known().tolist()
 
 
 @pytest.mark.parametrize("fold", range(0, FOLDS, 3))
@@ -283,10 +296,10 @@ def test_never_infinite_and_never_a_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for part in (click_counts, click_counts.without([0, 5]), click_counts.without(range(FOLDS))):
-            found = part.statistics(smoothing)
-            assert np.isfinite(found.log_odds).all() and np.isfinite(found.log_count).all()
+            for order in SEEN:
+                assert np.isfinite(part.statistics(smoothing, order).values).all()
             folds_with_rows = [sum(count > 0 for count in by_fold) for by_fold in part.counts.tolist()]
-            assert found.known.tolist() == [[number >= 2] * (FOLDS + 1) for number in folds_with_rows]
+            assert part.known().tolist() == [number >= 2 for number in folds_with_rows]
             assert 0 <= part.base_rate() <= 1
 
 
@@ -303,9 +316,7 @@ def test_columns_do_not_depend_on_each_other() -> None:
     start = counts.starts[1]
     for part in (slice(0, start), slice(start, None)):
         alone = ClickCounts(counts.starts[:1], counts.counts[part], counts.clicks[part], counts.rows, counts.row_clicks)
-        found = alone.statistics(20.0)
-        assert found.log_odds.tobytes() == both.log_odds[part].tobytes()
-        assert found.log_count.tobytes() == both.log_count[part].tobytes()
+        assert alone.statistics(20.0).values.tobytes() == both.values[part].tobytes()
 
 
 def weighted_log(weights: list[float], seed: int = 0) -> pd.DataFrame:
@@ -314,8 +325,7 @@ def weighted_log(weights: list[float], seed: int = 0) -> pd.DataFrame:
 
 
 def close(first: ClickStatistics, second: ClickStatistics) -> None:
-    for name in ("log_odds", "log_count"):
-        np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(first.values, second.values, rtol=1e-5, atol=1e-5)
 
 
 def test_weighted_formulas_by_hand() -> None:
@@ -334,7 +344,7 @@ def test_weighted_formulas_by_hand() -> None:
     assert found.log_odds[2, NO_FOLD] == pytest.approx(whole, rel=1e-5)
     # Weight 2 of the 45 that are left is 20 / 9 of 50, in training rows of both folds.
     assert found.log_count[2, NO_FOLD] == pytest.approx(math.log(5) - math.log(1 + 20 / 9), rel=1e-5)
-    assert found.known[2].all() and not found.known[:2].any()
+    assert made.known().tolist() == [False, False, True]
 
 
 def test_weights_of_one_change_nothing() -> None:
@@ -343,7 +353,8 @@ def test_weights_of_one_change_nothing() -> None:
     assert plain.weights is None and weighted.weights is not None
     for folds in ([], [1, 6]):
         first, second = plain.without(folds), weighted.without(folds)
-        assert_same(first.statistics(20.0), second.statistics(20.0))
+        for order in SEEN:
+            assert_same(first.statistics(20.0, order), second.statistics(20.0, order))
         assert first.base_rate() == second.base_rate()
 
 
@@ -352,7 +363,8 @@ def test_weight_two_is_the_row_twice() -> None:
     vocabularies = values_of(log)
     twice = pd.concat([log, log[log["weight"] == 2.0]]).drop(columns="weight")
     weighted, repeated = counts_of(log, vocabularies), counts_of(twice, vocabularies)
-    close(weighted.statistics(20.0), repeated.statistics(20.0))
+    for order in SEEN:
+        close(weighted.statistics(20.0, order), repeated.statistics(20.0, order))
     assert weighted.base_rate() == pytest.approx(repeated.base_rate())
     assert weighted.rows.sum() == len(log) < repeated.rows.sum()
 
@@ -362,17 +374,19 @@ def test_weight_zero_is_the_row_absent_but_for_what_is_known() -> None:
     vocabularies = values_of(log)
     rest = log[log["weight"] > 0].drop(columns="weight")
     weighted, absent = counts_of(log, vocabularies), counts_of(rest, vocabularies)
-    found, expected = weighted.statistics(20.0), absent.statistics(20.0)
-    close(found, expected)
+    for order in SEEN:
+        close(weighted.statistics(20.0, order), absent.statistics(20.0, order))
     assert weighted.base_rate() == pytest.approx(absent.base_rate())
-    assert (found.known == counts_of(log.drop(columns="weight"), vocabularies).statistics(20.0).known).all()
-    assert (found.known & ~expected.known).any()
+    assert (weighted.known() == counts_of(log.drop(columns="weight"), vocabularies).known()).all()
+    assert (weighted.known() & ~absent.known()).any()
 
 
 def test_no_weight_at_all_is_no_row_at_all() -> None:
     found = counts_of(random_log().assign(weight=0.0))
     assert found.base_rate() == 0
-    assert np.isfinite(found.statistics(1.0).log_odds).all() and not found.statistics(1.0).log_count.any()
+    for order in SEEN:
+        statistics = found.statistics(1.0, order)
+        assert np.isfinite(statistics.log_odds).all() and not statistics.log_count.any()
 
 
 @pytest.mark.parametrize("fold", range(0, FOLDS, 3))
@@ -403,6 +417,64 @@ def test_any_weights_give_finite_statistics(weights: list[float], seed: int) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for part in (counts, counts.without([0, 5]), counts.without(range(FOLDS))):
-            found = part.statistics(20.0)
-            assert np.isfinite(found.log_odds).all() and np.isfinite(found.log_count).all()
+            for order in SEEN:
+                assert np.isfinite(part.statistics(20.0, order).values).all()
             assert 0 <= part.base_rate() <= 1
+
+
+def test_formulas_in_time_by_hand() -> None:
+    # Id 2 has 3 rows and 1 click in slice 0, and 5 rows and 4 clicks in slice 7; there are 2 or 4 clicks in 10 rows.
+    found = small().statistics(10.0, "time")
+    # Slice 0 sees nothing and has its own base rate; slice 7 sees slices 0 to 6, with 18 clicks in 70 rows.
+    first, seventh = math.log(2 / 8), math.log((1 + 10 * 18 / 70) / (2 + 10 * 52 / 70))
+    mean = (3 * first + 5 * seventh) / 8
+    deviation = max(math.sqrt((3 * (first - mean) ** 2 + 5 * (seventh - mean) ** 2) / 8), 0.1)
+    odds = found.log_odds.astype(np.float64) * deviation + mean
+    assert odds[2, [0, 7]] == pytest.approx([first, seventh], rel=1e-5)
+    assert odds[:, 0] == pytest.approx([first] * 3, rel=1e-5)
+    assert odds[2, 1] == pytest.approx(math.log((1 + 10 * 0.2) / (2 + 10 * 0.8)), rel=1e-5)
+    assert odds[2, NO_FOLD] == pytest.approx(math.log((5 + 10 * 0.3) / (3 + 10 * 0.7)), rel=1e-5)
+    # Three of the first ten rows are 30 in a hundred, and of the first seventy 30 / 7.
+    shown = np.log1p([0, 30, 30 / 7, 8])
+    mean = (3 * shown[0] + 5 * shown[2]) / 8
+    assert (shown[2] - shown[0]) * math.sqrt(15) / 8 < 1
+    np.testing.assert_allclose(found.log_count[2, [0, 1, 7, NO_FOLD]], shown - mean, rtol=1e-5)
+    np.testing.assert_allclose(found.log_count[UNSEEN], -mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("time_slice", [1, 4, 9])
+def test_labels_of_a_slice_reach_later_rows_only(time_slice: int, weighted: bool) -> None:
+    """But for the scale of the column, which is common to all rows."""
+    log = weighted_log([0.1, 0.7, 3.3]) if weighted else random_log()
+    flipped = log.assign(label=np.where(log["fold"] == time_slice, 1 - log["label"], log["label"]))
+    vocabularies = values_of(log)
+    counts, others = counts_of(log, vocabularies), counts_of(flipped, vocabularies)
+    for one, other in ((counts.clicks, others.clicks), (counts.row_clicks, others.row_clicks)):
+        seen = slice(0, time_slice + 1)
+        assert earlier(one)[..., seen].tobytes() == earlier(other)[..., seen].tobytes()
+    found, other = counts.statistics(20.0, "time"), others.statistics(20.0, "time")
+    np.testing.assert_array_equal(found.log_count, other.log_count)
+    for start, end in itertools.pairwise([*counts.starts, len(counts.counts)]):
+        own, flipped_own = (part.log_odds[start:end].astype(np.float64) for part in (found, other))
+        slope, shift = np.polyfit(own[:, : time_slice + 1].ravel(), flipped_own[:, : time_slice + 1].ravel(), 1)
+        error = np.abs(own * slope + shift - flipped_own).max(axis=0)
+        assert (error[: time_slice + 1] < 1e-5).all()
+        assert (error[time_slice + 1 :] > 0.01).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 2**40), min_size=FOLDS, max_size=FOLDS), min_size=1, max_size=4))
+def test_earlier_adds_the_slices_before(cells: list[list[int]]) -> None:
+    expected = [[sum(row[:number]) for number in range(FOLDS + 1)] for row in cells]
+    assert earlier(np.array(cells)).tolist() == expected
+    assert earlier(np.array(cells, np.float64)).tolist() == expected
+    assert earlier(np.array(cells)).dtype == np.int64
+
+
+def test_rows_that_see_nothing_are_all_the_same_and_do_not_stand_apart() -> None:
+    """So they do not tell their labels. With a base rate of 0 in place of their slice's they would lie far away."""
+    counts = counts_of(random_log(5000))
+    found = counts.statistics(20.0, "time")
+    for start, end in itertools.pairwise([*counts.starts, len(counts.counts)]):
+        assert len(np.unique(found.values[start:end, 0], axis=0)) == 1
+    assert np.abs(found.log_odds[:, 0]).max() < 1 < np.abs(found.log_odds[:, 1:]).max()

@@ -7,7 +7,20 @@ from hypothesis import strategies as st
 
 from features import strict
 from features.errors import DataError
-from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.schema import (
+    CATEGORICAL,
+    CRITEO,
+    FLOAT,
+    GROUP,
+    INTEGER,
+    KEY,
+    LABEL,
+    OUTCOME,
+    TIME,
+    WEIGHT,
+    Column,
+    Schema,
+)
 from features.strict import BadLine, Row, count_fields, detect_label, parse_line, parse_texts
 
 SCHEMA = Schema(
@@ -243,6 +256,30 @@ def test_a_group_must_have_a_value():
 )
 def test_reasons_of_values_in_their_order(line, reason):
     assert reason_of(line, FULL)[0] == reason
+
+
+OUTCOMES = Schema(
+    tuple(map(Column, "oyncpw", (OUTCOME, LABEL, INTEGER, CATEGORICAL, OUTCOME, WEIGHT))),
+    delimiter=",",
+)
+
+
+def test_outcomes():
+    assert parse_line(b"1,0,5,a,0,2", OUTCOMES) == Row(0, [5.0], [b"a"], [], 2.0, (1, 0))
+    assert parse_line(b"5,a", OUTCOMES, labelled=False) == Row(None, [5.0], [b"a"], [])
+    assert reason_of(b"1,0,5,a,0,2", OUTCOMES, labelled=False) == (strict.FIELD_COUNT, "expected 2, received 6")
+    assert detect_label([b"1,0,5,a,0,2"], OUTCOMES, "log") and not detect_label([b"5,a"], OUTCOMES, "log")
+
+
+@pytest.mark.parametrize("text", ["", "2", "-1", "01", "1.0", " 1", "true", "é"])
+def test_an_outcome_that_is_not_0_or_1(text):
+    expected = strict.BAD_OUTCOME, f"p: expected 0 or 1, received {text!r}"
+    assert reason_of(f"1,0,x,a,{text},x".encode(), OUTCOMES) == expected
+
+
+def test_the_label_is_looked_at_before_outcomes():
+    assert reason_of(b"x,x,5,a,0,2", OUTCOMES) == (strict.BAD_LABEL, "expected 0 or 1, received 'x'")
+    assert reason_of(b"x,1,5,a,y,2", OUTCOMES) == (strict.BAD_OUTCOME, "o: expected 0 or 1, received 'x'")
 
 
 def test_texts_of_other_columns_are_ignored():

@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, KINDS, LABEL, TIME, WEIGHT
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, KINDS, LABEL, OUTCOME, TIME, WEIGHT
 from features.strict import BadLine
 from features.texts import check_texts, text_type, texts_of, unclean
 
-NUMERIC = {LABEL, WEIGHT, INTEGER, FLOAT}
+NUMERIC = {LABEL, OUTCOME, WEIGHT, INTEGER, FLOAT}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,6 +40,7 @@ def test_types_and_no_nulls(kind, values):
     ("kind", "values", "expected"),
     [
         (LABEL, [True, False], [b"1", b"0"]),
+        (OUTCOME, [True, False], [b"1", b"0"]),
         (CATEGORICAL, [True, False], [b"true", b"false"]),
         (INTEGER, [True, False], [b"true", b"false"]),
         (CATEGORICAL, [1.0, 1e22, -0.0, math.inf], [b"1.0", b"1e+22", b"-0.0", b"inf"]),

@@ -23,7 +23,20 @@ from features.numeric import NumericColumn, NumericStatistics
 from features.parsing import parse_chunk
 from features.row_table import RowTable
 from features.rows import ParsedRows
-from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LABEL, LINEAR, WEIGHT, Column, Schema
+from features.schema import (
+    CATEGORICAL,
+    CRITEO,
+    FLOAT,
+    GROUP,
+    INTEGER,
+    KEY,
+    LABEL,
+    LINEAR,
+    OUTCOME,
+    WEIGHT,
+    Column,
+    Schema,
+)
 from features.siphash import siphash
 from features.splits import Split
 from features.transform import Transform
@@ -49,6 +62,8 @@ VISITS = Schema(
         Column("user", GROUP),
         Column("click", LABEL),
         Column("price", FLOAT),
+        Column("bought", OUTCOME),
+        Column("returned", OUTCOME),
     ),
     delimiter=";",
 )
@@ -58,7 +73,7 @@ SEED = 5
 
 
 def random_value(kind: str, number: int, rng: np.random.Generator) -> str:
-    if kind == LABEL:
+    if kind in (LABEL, OUTCOME):
         return str(int(rng.random() < 0.3))
     if kind in (INTEGER, FLOAT, CATEGORICAL) and rng.random() < 0.2:
         return ""
@@ -250,6 +265,8 @@ def test_weights_and_groups_go_with_their_rows() -> None:
     assert block.weights is not None and block.weights.dtype == np.float32
     assert block.weights.tolist() == frame.loc[block.offsets, "importance"].astype(float).tolist()
     assert block.groups is not None and block.groups.dtype == np.int64
+    assert block.outcomes is not None and block.outcomes.dtype == np.uint8
+    assert block.outcomes.tolist() == frame.loc[block.offsets, ["bought", "returned"]].astype(int).to_numpy().tolist()
     users = frame.loc[block.offsets, "user"].tolist()
     assert len(set(zip(users, block.groups.tolist(), strict=True))) == len(set(users)) == len(set(block.groups))
 

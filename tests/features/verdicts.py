@@ -35,7 +35,7 @@ def by_the_definition(
             result.append((offset, Reject(offset, bad.reason, bad.detail, line)))
         else:
             numbers = [bits(math.nan if x is None else x) for x in row.numerics]
-            result.append((offset, row.label, row.weight, numbers, row.categoricals, row.keys))
+            result.append((offset, row.label, row.outcomes, row.weight, numbers, row.categoricals, row.keys))
         offset += len(line) + 1
     return result
 
@@ -50,6 +50,7 @@ def as_rows(parsed: ParsedRows, schema: Schema, labelled: bool) -> list[Verdict]
         (
             offset,
             int(parsed.labels[i]) if parsed.labels is not None else None,
+            tuple(parsed.outcomes[i].tolist()) if parsed.outcomes is not None else (),
             float(parsed.weights[i]) if parsed.weights is not None else None,
             [bits(x) for x in numbers[i].tolist()],
             [column[i] for column in categorical],
@@ -67,6 +68,9 @@ def check_types(parsed: ParsedRows, schema: Schema, labelled: bool) -> None:
     assert parsed.offsets.dtype == np.int64 and parsed.offsets.shape == (rows,)
     assert (parsed.labels is not None) == labelled
     assert parsed.labels is None or (parsed.labels.dtype == np.uint8 and parsed.labels.shape == (rows,))
+    outcomes = len(schema.outcomes) if labelled else 0
+    assert (parsed.outcomes is not None) == bool(outcomes)
+    assert parsed.outcomes is None or (parsed.outcomes.dtype == np.uint8 and parsed.outcomes.shape == (rows, outcomes))
     assert (parsed.weights is not None) == (labelled and schema.weight is not None)
     assert parsed.weights is None or (parsed.weights.dtype == np.float32 and parsed.weights.shape == (rows,))
     assert len(parsed.numeric) == len(schema.numeric)

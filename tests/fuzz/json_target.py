@@ -10,7 +10,7 @@ from logs import check as check_log
 
 from features.json_lines import parse_json_chunk
 from features.json_objects import parse_json_line
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, JSON, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, JSON, KEY, LABEL, OUTCOME, TIME, WEIGHT, Column, Schema
 from features.strict import columns_of
 
 SCHEMAS = tuple(
@@ -27,12 +27,14 @@ SCHEMAS = tuple(
             Column("n", INTEGER),
             Column("g", GROUP),
         ),
-        (Column("\xe9", CATEGORICAL), Column("a.b", FLOAT), Column("y", LABEL), Column("t", TIME), Column('"', KEY)),
+        (Column("\xe9", CATEGORICAL), Column("a.b", FLOAT), Column("y", LABEL), Column("t", TIME), Column('"', KEY))
+        + (Column("o", OUTCOME),),
     )
 )
 
 _GOOD = {
     LABEL: (b"0", b"1", b"true", b"false", b'"1"'),
+    OUTCOME: (b"0", b"1", b"true", b"false", b'"1"'),
     WEIGHT: (b"1", b"0.5", b"2.0", b'"1"', b"1e6", b"0"),
     INTEGER: (b"5", b"-3", b"null", b'"7"', b"-0", b"123456789012345678", b"1.0"),
     FLOAT: (b"1.5", b"2", b"null", b"-1e-7", b'"2.5"', b"0.1", b"16777217", b"-0.0"),

@@ -18,7 +18,7 @@ from features.errors import DataError
 from features.lines import BYTE_ORDER_MARK, Chunk, LineReader
 from features.rejects import Reject
 from features.rows import ParsedRows
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, TIME, WEIGHT, Schema
 from features.strict import BadLine, Row, columns_of
 
 ParseChunk = Callable[[Chunk, Schema, bool], ParsedRows]
@@ -32,6 +32,7 @@ BEHIND_THE_END = 1 << 40
 
 _GOOD = {
     LABEL: (b"0", b"1"),
+    OUTCOME: (b"0", b"1"),
     WEIGHT: (b"1", b"0.5", b"0", b"1e6", b".25", b"999999.99"),
     INTEGER: (b"", b"5", b"-0", b"16777217", b"-123456789012345678"),
     FLOAT: (b"", b"1.", b"-.1e2", b"1e-50", b"3.4028235e38", b"1.0000000596046447754"),
@@ -177,7 +178,7 @@ def _verdict(offset: int, line: bytes, log: Log, parse_line: ParseLine) -> Verdi
     except BadLine as bad:
         return offset, Reject(offset, bad.reason, bad.detail, line)
     numbers = [_bits(value) for value in row.numerics]
-    return offset, (row.label, _bits(row.weight), numbers, row.categoricals, row.keys)
+    return offset, (row.label, row.outcomes, _bits(row.weight), numbers, row.categoricals, row.keys)
 
 
 def _truncated(verdict: Verdict) -> Verdict:
@@ -199,6 +200,7 @@ def _verdicts(parsed: ParsedRows, log: Log) -> list[Verdict]:
             offset,
             (
                 None if parsed.labels is None else int(parsed.labels[row]),
+                () if parsed.outcomes is None else tuple(parsed.outcomes[row].tolist()),
                 _bits(None if parsed.weights is None else float(parsed.weights[row])),
                 [_bits(value) for value in numbers],
                 [column[row] for column in categorical],
@@ -214,6 +216,7 @@ def _check_arrays(parsed: ParsedRows, log: Log) -> None:
     """Raises AssertionError for arrays that :class:`ParsedRows` does not allow."""
     assert parsed.offsets.dtype == "i8" and np.all(np.diff(parsed.offsets) > 0)
     assert (parsed.labels is not None) == log.labelled
+    assert (parsed.outcomes is not None) == (log.labelled and bool(log.schema.outcomes))
     assert (parsed.weights is not None) == (log.labelled and log.schema.weight is not None)
     assert len(parsed.categorical) == len(log.schema.categorical) and len(parsed.keys) == len(log.schema.keys)
     for column in parsed.numeric:

@@ -14,8 +14,18 @@ from features.example import decode_example, encode_example
 from features.targets import TargetBlock
 from features.tfrecord import read_records, write_record
 
-_WIDTHS = {"label": 1, "weight": 4, "dense": 8, "ids": 12, "fold": 1, "group": 8, "offset": 8, "logits": 8}
-_NAMES = ("offset", "label", "dense", "ids", "fold", "weight", "group", "logits", "teacher", "", "\xe9")
+_WIDTHS = {
+    "label": 1,
+    "weight": 4,
+    "dense": 8,
+    "ids": 12,
+    "fold": 1,
+    "group": 8,
+    "offset": 8,
+    "logits": 8,
+    "outcome": 2,
+}
+_NAMES = ("offset", "label", "dense", "ids", "fold", "weight", "group", "logits", "teacher", "", "\xe9", "outcome")
 _KINDS = (set(_NAMES[:5]), set(_NAMES[:7]), {"offset", "logits", "teacher"})
 
 

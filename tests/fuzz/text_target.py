@@ -7,7 +7,7 @@ from logs import LIMITS, Log, draw_log, draw_text, draw_wild
 from logs import check as check_log
 
 from features.parsing import parse_chunk
-from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, TIME, WEIGHT, Column, Schema
+from features.schema import CATEGORICAL, FLOAT, GROUP, INTEGER, KEY, LABEL, OUTCOME, TIME, WEIGHT, Column, Schema
 from features.strict import columns_of, parse_line
 
 _SMALL = (Column("y", LABEL), Column("n", INTEGER), Column("x", FLOAT), Column("c", CATEGORICAL))
@@ -26,7 +26,10 @@ SCHEMAS = (
     Schema(_SMALL),
     Schema(_ALL, ","),
     Schema(_ALL, ";", header=True),
-    Schema((Column("x", FLOAT), Column("y", LABEL), Column("c", CATEGORICAL), Column("w", WEIGHT)), "\x01"),
+    Schema(
+        (Column("x", FLOAT), Column("y", LABEL), Column("c", CATEGORICAL), Column("w", WEIGHT), Column("o", OUTCOME)),
+        "\x01",
+    ),
     Schema((Column("c", CATEGORICAL), Column("t", TIME), Column("n", INTEGER), Column("y", LABEL)), " ", header=True),
     Schema((Column("u", GROUP), Column("x", FLOAT), Column("y", LABEL), Column("c", CATEGORICAL)), "e"),
 )
