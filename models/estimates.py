@@ -45,6 +45,23 @@ def mean_of_teachers(every: Sequence[np.ndarray]) -> np.ndarray:
     return blocks.reshape(first.shape).astype(np.float32)
 
 
+def with_click_logits(z: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+    """Subclass logits with other click logits and the same conditionals within each class.
+
+    With d the difference of the click logits, the block of class 1 moves by d / 2 and that of class 0 by -d / 2.
+
+    Args:
+        z: float [n, 2 S], class-major.
+        clicks: float [n], what the click logits are to be.
+
+    Returns:
+        float32 [n, 2 S].
+    """
+    half = (np.asarray(clicks, np.float64) - subclass_click_logits(z)) / 2
+    blocks = np.asarray(z, np.float64).reshape(len(z), 2, -1) + np.stack([-half, half], axis=1)[:, :, np.newaxis]
+    return blocks.reshape(z.shape).astype(np.float32)
+
+
 def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> np.ndarray:
     """Computes the quotient; it is NaN where the denominator is not positive."""
     positive = np.asarray(denominator) > 0

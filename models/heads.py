@@ -66,6 +66,31 @@ def within_class_log_probabilities(z: tf.Tensor) -> tf.Tensor:
     return tf.nn.log_softmax(_blocks(z), axis=-1)
 
 
+def calibrated(z: tf.Tensor, scale: tf.Tensor | float, shift: tf.Tensor | float) -> tf.Tensor:
+    """Computes subclass logits whose click logit is ``scale * l + shift``, with ``l`` that of ``z``.
+
+    With ``d = (scale - 1) * l + shift``, the block of class 1 moves by ``d / 2`` and that of class 0 by ``-d / 2``, so
+    the within-class conditionals stay as they are. Scale 1 and shift 0 change no bit.
+
+    Args:
+      z: Subclass logits ``[batch, 2 * S]``, class-major.
+      scale: Factor on the click logit, a scalar.
+      shift: Term of the click logit, a scalar, in log-odds.
+
+    Returns:
+      Subclass logits ``[batch, 2 * S]``, class-major, float32.
+
+    Raises:
+      ValueError: As for `class_logits`.
+
+    References:
+      Platt, Probabilistic Outputs for Support Vector Machines (1999), for the map of the click logit.
+    """
+    half = ((scale - 1.0) * click_logit(z) + shift) / 2.0
+    blocks = _blocks(z) + tf.stack([-half, half], axis=1)[:, :, tf.newaxis]
+    return tf.reshape(blocks, [-1, z.shape[-1]])
+
+
 def _blocks(z: tf.Tensor) -> tf.Tensor:
     z = tf.cast(z, tf.float32)
     outputs = z.shape[-1] if z.shape.rank == 2 else None

@@ -7,26 +7,31 @@ name       dtype    shape
 =========  =======  ==========================================================
 ids        int32    [batch, categorical columns], vocabulary ids
 dense      float32  [batch, numeric columns], standardised, NaN = missing
-fold       int32    [batch], the row's fold; 10 where no fold is to be left out
-label      float32  [batch]
+fold       int32    [batch], the row's fold, or the part of its shard; 10 where no fold is to be left out
+label      float32  [batch], the label, or the outcome that is asked for
 weight     float32  [batch]; only of a log with weights
 targets    float32  [batch, K], the teacher's logits; only if asked for
 =========  =======  ==========================================================
+
+A **pool** is some blocks, read side by side, and an order of their rows. Its bytes become numbers only when rows are
+asked for, so a resumed training passes over the pools that it has seen at the speed of reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from features.statistics import NO_FOLD
 from models.backend import tf
 
-# Rows that are shuffled among each other: the blocks of 16 shards, read side by side.
-_POOL_ROWS = 1 << 16
-_OPEN_SHARDS = 16
+# Blocks (of 4096 rows) whose rows are shuffled among each other: one of each of the shards that are read side by side.
+_POOL_BLOCKS = 16
+_THREADS = 2
 
 Batch = dict[str, tf.Tensor]
+Pool = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,14 @@ class ShardFiles:
 
     Args:
         examples: paths of the examples.
+        columns: numbers of numeric and of categorical columns.
         targets: paths of the targets of the same shards, or none.
         teacher: fingerprint that the targets must carry.
-        columns: numbers of numeric and of categorical columns.
         outputs: K, the number of the teacher's logits; 0 without targets.
         weighted: whether the examples have weights.
+        outcomes: number of outcome columns of the examples.
+        outcome: position of the outcome column that takes the label's place, or None.
+        parts: a number a shard that takes the place of its rows' folds in training batches, or none.
     """
 
     examples: Sequence[str]
@@ -48,9 +56,19 @@ class ShardFiles:
     teacher: str = ""
     outputs: int = 0
     weighted: bool = False
+    outcomes: int = 0
+    outcome: int | None = None
+    parts: Sequence[int] = ()
 
 
-def training_batches(files: ShardFiles, batch_size: int, seed: int, without: Sequence[int] = ()) -> tf.data.Dataset:
+def training_batches(
+    files: ShardFiles,
+    batch_size: int,
+    seed: int,
+    without: Sequence[int] = (),
+    start: tuple[int, int] = (0, 0),
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """Endless shuffled batches; the same seed gives the same batches in the same order.
 
     Args:
@@ -58,28 +76,42 @@ def training_batches(files: ShardFiles, batch_size: int, seed: int, without: Seq
         batch_size: rows of a batch; the last one of an epoch may have fewer.
         seed: of the order.
         without: folds whose rows are left out.
+        start: epoch and batch in it from which on the stream is wanted; a batch behind the epoch's last one stands for
+            the first of the next.
+        part: (i, n) for the rows i, i + n, ... of each batch. Workers exchange tensors of the same shape in every step,
+            so that each part of n > 1 is filled up to the rows of a whole batch's, by rows of weight 0; there is a
+            ``weight`` in any case.
 
     Returns:
         batches as the module says.
     """
+    first, passed = start
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         shuffle_seed = tf.stack([tf.constant(seed, tf.int64), number])
-        blocks = _blocks(files, shuffle_seed, without)
-        pools = blocks.rebatch(_POOL_ROWS).enumerate().map(lambda i, rows: _shuffle(rows, shuffle_seed, i))
-        return pools.rebatch(batch_size)
+        shards = tf.random.experimental.stateless_shuffle(tf.range(len(files.examples)), shuffle_seed)
+        pools = _pools(files, shards, _POOL_BLOCKS).enumerate()
+        pools = pools.map(lambda index, pool: _shuffle(pool, without, shuffle_seed, index))
+        rest = tf.where(number == first, tf.constant(passed * batch_size, tf.int64), 0)
+        pools = pools.scan(rest, _pass_over).filter(lambda pool: tf.size(pool["order"]) > 0)
+        rows = pools.map(lambda pool: _rows(pool, files), num_parallel_calls=_THREADS, deterministic=True)
+        return rows.rebatch(batch_size)
 
-    batches = tf.data.Dataset.range(tf.int64.max).flat_map(epoch)
-    return batches.with_options(_options()).prefetch(4)
+    batches = tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch)
+    return _part(batches, batch_size, part).with_options(_options()).prefetch(4)
 
 
 def evaluation_batches(files: ShardFiles, batch_size: int = 8192) -> tf.data.Dataset:
     """All rows once, in the order of the shards, with no fold left out."""
 
-    def whole(rows: Batch) -> Batch:
-        return {**rows, "fold": tf.fill(tf.shape(rows["fold"]), NO_FOLD)}
+    def rows(block: Pool) -> Batch:
+        found = _rows(block, files)
+        return {**found, "fold": tf.fill(tf.shape(found["fold"]), NO_FOLD)}
 
-    return _blocks(files).rebatch(batch_size).map(whole).with_options(_options()).prefetch(2)
+    # A pool of one block needs no order.
+    blocks = _pools(files, tf.range(len(files.examples)), 1)
+    batches = blocks.map(rows, num_parallel_calls=_THREADS, deterministic=True).rebatch(batch_size)
+    return batches.with_options(_options()).prefetch(2)
 
 
 def _options() -> tf.data.Options:
@@ -87,98 +119,146 @@ def _options() -> tf.data.Options:
     # Tuning itself costs more than it gains on a few cores (an epoch of 1M rows: 20.7 s with, 12.2 s without).
     options.autotune.enabled = False
     options.deterministic = True
-    options.threading.private_threadpool_size = 2
+    options.threading.private_threadpool_size = _THREADS
     return options
 
 
-def _blocks(files: ShardFiles, shuffle_seed: tf.Tensor | None = None, without: Sequence[int] = ()) -> tf.data.Dataset:
-    """The blocks of all shards, each a dictionary of tensors of its rows; in order unless there is a seed."""
-    order = tf.range(len(files.examples))
-    if shuffle_seed is not None:
-        order = tf.random.experimental.stateless_shuffle(order, shuffle_seed)
-    examples = tf.constant(list(files.examples))
-    targets = tf.constant(list(files.targets), tf.string)
+def _part(batches: tf.data.Dataset, batch_size: int, part: tuple[int, int]) -> tf.data.Dataset:
+    index, count = part
+    if count == 1:
+        return batches
 
-    def shard(index: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(examples[index])
+    def own(rows: Batch) -> Batch:
+        weighted = {"weight": tf.ones_like(rows["label"]), **rows}
+        return {name: _filled(value[index::count], -(-batch_size // count)) for name, value in weighted.items()}
+
+    return batches.map(own)
+
+
+def _filled(value: tf.Tensor, rows: int) -> tf.Tensor:
+    """A tensor with zeros behind its rows, so that there are so many."""
+    return tf.pad(value, [[0, rows - tf.shape(value)[0]], *[[0, 0]] * (value.shape.rank - 1)])
+
+
+def _pools(files: ShardFiles, shards: tf.Tensor, blocks: int) -> tf.data.Dataset:
+    """Pools of so many blocks, from as many shards side by side."""
+    examples, targets = tf.constant(list(files.examples)), tf.constant(list(files.targets), tf.string)
+
+    def records(shard: tf.Tensor) -> tf.data.Dataset:
+        number, found = tf.data.Dataset.from_tensors(shard).repeat(), tf.data.TFRecordDataset(examples[shard])
         if not files.targets:
-            return records.map(lambda record: _decode_examples(record, files))
+            return tf.data.Dataset.zip((number, found))
         # An empty record behind both files' last: zip alone would end with the shorter file and drop the rest.
         end = tf.data.Dataset.from_tensors("")
-        both = tf.data.Dataset.zip(
-            (records.concatenate(end), tf.data.TFRecordDataset(targets[index]).concatenate(end))
-        ).filter(lambda record, target: _is_block(record, target, targets[index]))
-        return both.map(lambda record, target: _join(record, target, files, targets[index]))
+        both = (found.concatenate(end), tf.data.TFRecordDataset(targets[shard]).concatenate(end))
+        return tf.data.Dataset.zip((number, *both)).filter(lambda _, record, target: (record != "") | (target != ""))
 
-    shards = tf.data.Dataset.from_tensor_slices(order)
-    if shuffle_seed is None:
-        return shards.flat_map(shard)
-    blocks = shards.interleave(
-        shard, cycle_length=_OPEN_SHARDS, block_length=1, num_parallel_calls=2, deterministic=True
-    )
-    if without:
-        blocks = blocks.map(lambda rows: _without_folds(rows, without))
-    return blocks
+    found = tf.data.Dataset.from_tensor_slices(shards).interleave(records, cycle_length=blocks, block_length=1)
+    return found.batch(blocks).map(lambda shard, *pair: _parse(files, shard, *pair))
 
 
-def _decode_examples(record: tf.Tensor, files: ShardFiles) -> Batch:
-    feature = tf.io.FixedLenFeature([], tf.string)
-    names = ("label", "dense", "ids", "fold", "offset", *(("weight",) if files.weighted else ()))
-    raw = tf.io.parse_single_example(record, dict.fromkeys(names, feature))
+def _fields(files: ShardFiles) -> dict[str, tuple[tf.DType, int]]:
+    """Type of the numbers of each feature, and how many of them a row has."""
     numeric, categorical = files.columns
-    offsets = tf.io.decode_raw(raw["offset"], tf.int64)
-    rows = tf.size(offsets)
-    weights = {"weight": tf.io.decode_raw(raw["weight"], tf.float32)} if files.weighted else {}
-    return weights | {
-        "ids": tf.reshape(tf.io.decode_raw(raw["ids"], tf.int32), [rows, categorical]),
-        "dense": tf.reshape(tf.io.decode_raw(raw["dense"], tf.float32), [rows, numeric]),
-        "fold": tf.cast(tf.io.decode_raw(raw["fold"], tf.uint8), tf.int32),
-        "label": tf.cast(tf.io.decode_raw(raw["label"], tf.uint8), tf.float32),
-        "offset": offsets,
+    fields = {"label": (tf.uint8, 1), "fold": (tf.uint8, 1)}
+    fields |= {"ids": (tf.int32, categorical), "dense": (tf.float32, numeric)}
+    fields |= {"weight": (tf.float32, 1)} if files.weighted else {}
+    fields |= {"outcome": (tf.uint8, files.outcomes)} if files.outcome is not None else {}
+    return fields | ({"logits": (tf.float32, files.outputs)} if files.targets else {})
+
+
+def _parse(files: ShardFiles, shards: tf.Tensor, examples: tf.Tensor, targets: tf.Tensor | None = None) -> Pool:
+    """A pool of these records; fails unless each is whole and its targets belong to it.
+
+    Returns:
+        shard: int32 [blocks], where each is from.
+        size: int32 [blocks], rows.
+        bytes: by feature, string [blocks].
+    """
+    fields = _fields(files)
+    names = [name for name in fields if name != "logits"]
+    rules: dict[str, tf.Tensor] = {}
+    if targets is None:
+        raw = _features(examples, names)
+    else:
+        raw, found = _features(examples, [*names, "offset"]), _features(targets, ["logits", "offset", "teacher"])
+        rules = _join_rules(examples, targets, raw.pop("offset"), found, files.teacher)
+        raw["logits"] = found["logits"]
+    size = tf.strings.length(raw["label"])
+    rules["A block must have rows"] = size > 0
+    for name, (dtype, width) in fields.items():
+        right = tf.strings.length(raw[name]) == size * (width * dtype.size)
+        rules[f"A block must have for each row {width} numbers of {dtype.size} bytes in its feature {name}"] = right
+    _check(rules, tf.gather(tf.constant(list(files.targets or files.examples)), shards))
+    return {"shard": shards, "size": size, "bytes": raw}
+
+
+def _features(records: tf.Tensor, names: Iterable[str]) -> dict[str, tf.Tensor]:
+    """These features of each record; empty where there is none."""
+    features = dict.fromkeys(names, tf.io.FixedLenFeature([], tf.string, default_value=""))
+    found: dict[str, tf.Tensor] = tf.io.parse_example(records, features)
+    return found
+
+
+def _join_rules(
+    examples: tf.Tensor, targets: tf.Tensor, offsets: tf.Tensor, found: dict[str, tf.Tensor], teacher: str
+) -> dict[str, tf.Tensor]:
+    """Which blocks keep what must hold between examples and targets."""
+    return {
+        "Targets must have a block for each block of their examples; run precompute again": tf.equal(
+            examples == "", targets == ""
+        ),
+        "Targets must belong to the rows of their examples' block; run precompute again": offsets == found["offset"],
+        "Targets must come from the teacher of their manifest; run precompute again": found["teacher"] == teacher,
     }
 
 
-def _is_block(record: tf.Tensor, target: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
-    """Whether this is not yet the end of both files; fails if it is that of one only."""
-    check = tf.debugging.Assert(
-        tf.equal(tf.equal(record, ""), tf.equal(target, "")),
-        ["Targets must have a block for each block of their examples; run precompute again. Received:", path],
-    )
-    with tf.control_dependencies([check]):
-        return tf.not_equal(record, "")
+def _check(rules: dict[str, tf.Tensor], paths: tf.Tensor) -> None:
+    """Fails unless all blocks keep all rules; says the first that is broken, and in which files."""
+    kept = tf.stack(list(rules.values()))
+    broken = tf.boolean_mask(tf.constant(list(rules)), ~tf.reduce_all(kept, axis=1))[:1]
+    files = tf.boolean_mask(paths, ~tf.reduce_all(kept, axis=0))
+    tf.debugging.Assert(tf.reduce_all(kept), [broken, "Received:", files])
 
 
-def _join(record: tf.Tensor, target: tf.Tensor, files: ShardFiles, path: tf.Tensor) -> Batch:
-    """A block with its targets; fails unless they belong together."""
-    rows = _decode_examples(record, files)
-    feature = tf.io.FixedLenFeature([], tf.string)
-    raw = tf.io.parse_single_example(target, dict.fromkeys(("logits", "offset", "teacher"), feature))
-    offsets = tf.io.decode_raw(raw["offset"], tf.int64)
-    same_rows = tf.cond(
-        tf.equal(tf.size(offsets), tf.size(rows["offset"])),
-        lambda: tf.reduce_all(tf.equal(offsets, rows["offset"])),
-        lambda: tf.constant(False),
-    )
-    rule = "Targets must belong to the rows of their examples' block; run precompute again. Received:"
-    checks = [
-        tf.debugging.Assert(same_rows, [rule, path]),
-        tf.debugging.Assert(
-            tf.equal(raw["teacher"], files.teacher),
-            ["Targets must come from the teacher of their manifest; run precompute again. Received:", path],
-        ),
-    ]
-    with tf.control_dependencies(checks):
-        logits = tf.identity(tf.io.decode_raw(raw["logits"], tf.float32))
-    return {**rows, "targets": tf.reshape(logits, [tf.size(offsets), files.outputs])}
+def _shuffle(pool: Pool, without: Sequence[int], shuffle_seed: tf.Tensor, index: tf.Tensor) -> Pool:
+    """Adds an order of the pool's rows, int64 [n]: the numbers of those that are wanted.
+
+    Rows are numbered as if all blocks had as many as the largest: row r of block b has the number b * largest + r.
+    """
+    wanted = tf.reshape(tf.sequence_mask(pool["size"]), [-1])
+    folds = _decode(pool, "fold", tf.uint8, 1)[:, 0] if without else None
+    for fold in without:
+        wanted &= folds != fold
+    seed = tf.random.experimental.stateless_fold_in(shuffle_seed, index)
+    return {**pool, "order": tf.random.experimental.stateless_shuffle(tf.where(wanted)[:, 0], seed)}
 
 
-def _without_folds(rows: Batch, without: Sequence[int]) -> Batch:
-    kept = tf.reduce_all(rows["fold"][:, tf.newaxis] != tf.constant(list(without)), axis=1)
-    return {name: tf.boolean_mask(value, kept) for name, value in rows.items()}
+def _pass_over(rest: tf.Tensor, pool: Pool) -> tuple[tf.Tensor, Pool]:
+    """Drops rows at the front of a pool's order; what is still to be dropped, and the pool."""
+    dropped = tf.minimum(rest, tf.size(pool["order"], tf.int64))
+    return rest - dropped, {**pool, "order": pool["order"][dropped:]}
 
 
-def _shuffle(rows: Batch, shuffle_seed: tf.Tensor, pool: tf.Tensor) -> Batch:
-    size = tf.shape(rows["label"])[0]
-    pool_seed = tf.random.experimental.stateless_fold_in(shuffle_seed, pool)
-    order = tf.random.experimental.stateless_shuffle(tf.range(size), pool_seed)
-    return {name: tf.gather(value, order) for name, value in rows.items()}
+def _rows(pool: Pool, files: ShardFiles) -> Batch:
+    """The rows of a pool, in its order if it has one."""
+    rows = {name: _decode(pool, name, *field) for name, field in _fields(files).items()}
+    if files.parts:
+        parts = tf.gather(tf.constant(list(files.parts), tf.int32), pool["shard"])
+        rows["fold"] = tf.repeat(parts, tf.reduce_max(pool["size"]))[:, tf.newaxis]
+    if "order" in pool:
+        rows = {name: tf.gather(value, pool["order"]) for name, value in rows.items()}
+    label = rows["label"][:, 0] if files.outcome is None else rows["outcome"][:, files.outcome]
+    batch = {"ids": rows["ids"], "dense": rows["dense"]}
+    batch |= {"fold": tf.cast(rows["fold"][:, 0], tf.int32), "label": tf.cast(label, tf.float32)}
+    batch |= {"weight": rows["weight"][:, 0]} if files.weighted else {}
+    return batch | ({"targets": rows["logits"]} if files.targets else {})
+
+
+def _decode(pool: Pool, name: str, dtype: tf.DType, width: int) -> tf.Tensor:
+    """The numbers of a feature, [blocks * largest size, width]; smaller blocks are filled up with zeros."""
+    largest = tf.reduce_max(pool["size"])
+    if not width:
+        return tf.zeros([tf.size(pool["size"]) * largest, 0], dtype)
+    numbers = tf.io.decode_raw(pool["bytes"][name], dtype, fixed_length=largest * (width * dtype.size))
+    return tf.reshape(numbers, [-1, width])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.backend import tf
 from models.heads import class_logits, click_logit, within_class_log_probabilities
+from models.replicas import replicas, sum_over_replicas
 
 TARGETS = ("none", "class", "subclass")
 TEMPERS = ("joint", "within")
@@ -40,11 +41,13 @@ def mean_loss(losses: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
       weights: Weights ``[batch]``, not negative; None for 1 each, which is `tf.reduce_mean` bit for bit.
 
     Returns:
-      The mean, a scalar; 0 without gradient if all weights are 0.
+      The mean, a scalar; 0 without gradient if all weights are 0. With several replicas the part of it that the own
+      rows make up: the parts add up to the mean over the rows of all replicas.
     """
-    if weights is None:
+    if weights is None and replicas() == 1:
         return tf.reduce_mean(losses)
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), tf.reduce_sum(weights))
+    weights = tf.ones_like(losses) if weights is None else weights
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), sum_over_replicas(tf.reduce_sum(weights)))
 
 
 def auxiliary_loss(z: tf.Tensor, temperature: float, eps: float = 1e-9) -> tf.Tensor:

@@ -22,6 +22,17 @@ class Method:
         """Whether the teacher's targets decide what comes out, if only by their number of logits."""
         return self.wide_head or self.target != "none"
 
+    @property
+    def successor(self) -> str:
+        """The method of the next generation, whose teacher is a student: of the same head, and never without teacher.
+
+        References:
+          Yang et al., Training Deep Neural Networks in Generations (2018), https://arxiv.org/abs/1805.05551
+        """
+        if self.target == "none":
+            return "kd_k" if self.wide_head else "kd"
+        return next(name for name, method in METHODS.items() if method == self)
+
 
 METHODS = {
     "hard": Method("none", wide_head=False),

@@ -6,7 +6,7 @@ It loads with TensorFlow alone. Signatures, all for batches of any size:
 serving_default  each numeric column float32 [batch], NaN = missing; each categorical one string, '' = missing
 strings          the same columns, all string [batch], '' = missing, for JSON
 tsv              ``lines`` string [batch], raw log lines as ``preprocess`` takes them
-tsv_unlabelled   the same without the columns label and weight
+tsv_unlabelled   the same without the columns label, outcome and weight
 examples         ``examples`` string [batch], serialized tf.train.Example of raw fields (numerics as floats)
 features         ``ids`` int32 and ``dense`` float32, as :class:`features.transform.Transform` makes them
 ===============  =====================================================================================
@@ -36,11 +36,10 @@ from features.siphash import KEY
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
 from models.calibration import Calibration
-from models.heads import click_logit
 from models.numeric import NumericTransform
 from models.serving_features import ServingFeatures, vocabulary_lines
 from models.serving_lines import LineParser, is_number, to_number
-from models.student import StudentTrunk
+from models.student import StudentTrunk, mean_click_logit
 from models.tables import RowLookup
 
 Outputs = dict[str, tf.Tensor]
@@ -51,7 +50,7 @@ class ServingModule(tf.Module):
     """Raw fields to a calibrated click probability.
 
     Args:
-        trunk: of the student.
+        trunks: of the student; of several generations, whose mean click logit it is.
         features: what it was trained on.
         calibration: of its click logit, on rows like those it was trained on.
         statistics: log-odds and log-count of each embedding row of a categorical column, float32 [rows, 2], for a
@@ -60,13 +59,13 @@ class ServingModule(tf.Module):
 
     def __init__(
         self,
-        trunk: StudentTrunk,
+        trunks: Sequence[StudentTrunk],
         features: ServingFeatures,
         calibration: Calibration,
         statistics: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="serving")
-        self._trunk = trunk
+        self._trunks = list(trunks)
         self._features, self._schema = features, features.schema
         self._numeric = NumericTransform(features.numeric)
         self._lookup = RowLookup(features.layout())
@@ -132,8 +131,9 @@ class ServingModule(tf.Module):
         if self._statistics is not None:
             odds, count = tf.unstack(tf.gather(self._statistics, rows), axis=2)
             statistics = tf.concat([odds, count], axis=1)
-        z = self._trunk(tf.concat([rows, self._lookup.numeric(dense)], axis=1), dense, statistics)
-        logit = click_logit(z) * self._calibration[0] + self._calibration[1]
+        rows = tf.concat([rows, self._lookup.numeric(dense)], axis=1)
+        click = mean_click_logit(self._trunks, rows, dense, statistics)
+        logit = click * self._calibration[0] + self._calibration[1]
         return {"p_click": tf.sigmoid(logit), "logit": logit}
 
     def _from_fields(self, **inputs: tf.Tensor) -> Outputs:

@@ -79,7 +79,7 @@ def serving_statistics(
     Returns:
         float32 [rows, 2].
     """
-    wanted = np.concatenate([start + layout.ids(column) for column, start in enumerate(starts)])
+    wanted = layout.cells(starts)
     return np.stack([odds[wanted], count[wanted]], axis=1)
 
 

@@ -9,6 +9,7 @@ from features.strict import (
     BAD_FLOAT,
     BAD_INTEGER,
     BAD_LABEL,
+    BAD_OUTCOME,
     BAD_TIME,
     BAD_WEIGHT,
     CARRIAGE_RETURN,
@@ -49,7 +50,7 @@ class LineParser(tf.Module):
 
         Args:
             lines: string [batch], with or without their line ends.
-            labelled: whether they have the columns label and weight.
+            labelled: whether they have the columns label, outcome and weight.
 
         Returns:
             The fields by column name, string [batch] each; the reason why a line is no row, string [batch], '' for a
@@ -71,6 +72,9 @@ class LineParser(tf.Module):
         schema = self._schema
         if schema.label in columns:
             yield BAD_LABEL, tf.strings.regex_full_match(columns[schema.label], LABEL_PATTERN)
+        for name in schema.outcomes:
+            if name in columns:
+                yield BAD_OUTCOME, tf.strings.regex_full_match(columns[name], LABEL_PATTERN)
         if schema.weight in columns:
             yield BAD_WEIGHT, _is_weight(columns[schema.weight])
         for kind, reason in ((INTEGER, BAD_INTEGER), (FLOAT, BAD_FLOAT)):

@@ -9,11 +9,13 @@ import numpy as np
 
 from features.statistics import ClickCounts
 from models.backend import keras, tf, tfrs
-from models.heads import SubclassHead
+from models.embeddings import TableDropout, make_embeddings
+from models.heads import SubclassHead, click_logit
 from models.inputs import Batch
-from models.layers import EmbeddingTable, HiddenLayers, TableDropout, dense_inputs, linear_part, seed_for
-from models.losses import mean_loss, student_loss
+from models.layers import HiddenLayers, dense_inputs, linear_part
+from models.losses import class_cross_entropy, mean_loss, student_loss
 from models.methods import Method
+from models.seeds import seed_for
 from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLayout
 
 
@@ -27,6 +29,8 @@ class StudentSettings:
     linear_dropout: float
     field_dropout: float
     embedding_l2: float
+    embedding_sizes: str
+    precision: str
     statistics: bool
     alpha: float
     temperature: float
@@ -54,9 +58,10 @@ class StudentTrunk(keras.layers.Layer):
         super().__init__(name="student_trunk")
         seed = settings.seed
         dropout = TableDropout(settings.embedding_dropout, settings.linear_dropout, settings.field_dropout)
-        self.embeddings = EmbeddingTable(layout.rows, settings.embedding_dim, seed, dropout, settings.embedding_l2)
+        dim, sizes = settings.embedding_dim, settings.embedding_sizes
+        self.embeddings = make_embeddings(layout, dim, sizes, seed, dropout, settings.embedding_l2)
         self.linear = linear_part()
-        self.hidden = HiddenLayers([settings.hidden] if settings.hidden else [], seed)
+        self.hidden = HiddenLayers([settings.hidden] if settings.hidden else [], seed, precision=settings.precision)
         self.head = SubclassHead(subclasses, base_rate, seed_for(seed, "head"), name="head")
 
     def call(
@@ -73,49 +78,105 @@ class StudentTrunk(keras.layers.Layer):
         Returns:
           float32 ``[batch, 2 S]``, class-major.
         """
+        return self.head(*self.features(rows, dense, statistics, training))
+
+    def features(
+        self, rows: tf.Tensor, dense: tf.Tensor, statistics: tf.Tensor | None = None, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the head sees, of the arguments of :meth:`call`.
+
+        Returns:
+          The hidden layer ``[batch, width]`` and the linear part of the click logit ``[batch]``, float32.
+        """
         embedding, linear = self.embeddings(rows, training=training)
         numbers = dense_inputs(dense, statistics)
         deep = self.hidden(tf.concat([embedding, numbers], axis=1), training=training)
-        return self.head(deep, linear + self.linear(numbers)[:, 0])
+        return deep, linear + self.linear(numbers)[:, 0]
 
 
 class Student(tfrs.Model):
     """Trains a trunk by a method's loss.
+
+    A teacher that has learned an outcome in place of the label has another label space: its targets are no click
+    probabilities, but what it knows of a row may help the hidden layer. Then an auxiliary head learns the targets, from
+    the hidden layer alone, and the trunk's own head the labels:
+    ``(1 - alpha) * CE(label, own head) + alpha * distillation(targets, auxiliary head)``. Nothing but the trunk is
+    exported.
 
     Args:
       trunk: What is trained.
       tables: Embedding rows (and click statistics) by fold.
       method: What the student learns.
       settings: The loss.
+      auxiliary: S of the auxiliary head; 0 for none.
+
+    References:
+      Ye, Lu and Zhan, Generalized Knowledge Distillation via Relationship Matching (2022),
+      https://arxiv.org/abs/2205.01915, for teachers of other label spaces; their students compare rows instead.
     """
 
-    def __init__(self, trunk: StudentTrunk, tables: FoldTables, method: Method, settings: StudentSettings) -> None:
+    def __init__(
+        self,
+        trunk: StudentTrunk,
+        tables: FoldTables,
+        method: Method,
+        settings: StudentSettings,
+        auxiliary: int = 0,
+    ) -> None:
         super().__init__(name="student")
         self.trunk = trunk
         self._tables, self._method, self._settings = tables, method, settings
+        seed = seed_for(settings.seed, "auxiliary")
+        # How frequent the outcome is, is soon learned: an even start will do.
+        self._auxiliary = SubclassHead(auxiliary, 0.5, seed, name="auxiliary") if auxiliary else None
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Subclass logits ``[batch, 2 S]``, class-major, of a batch (see :mod:`models.inputs`)."""
-        ids, dense, fold = batch["ids"], batch["dense"], batch["fold"]
-        rows = tf.concat([self._tables.rows(ids, fold), self._tables.lookup.numeric(dense)], axis=1)
-        statistics = self._tables.statistics(ids, fold) if self._settings.statistics else None
-        return self.trunk(rows, dense, statistics, training=training)
+        z = self.trunk(*self.look_up(batch), training=training)
+        if self._auxiliary is not None and not self._auxiliary.built:
+            # Its variables must be there before the optimizer's.
+            self._auxiliary(tf.zeros([0, self.trunk.head.kernel.shape[0]]))
+        return z
+
+    def look_up(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """The first three arguments of :meth:`StudentTrunk.call` for a batch."""
+        ids, dense = batch["ids"], batch["dense"]
+        rows = tf.concat([self._tables.rows(ids), self._tables.lookup.numeric(dense)], axis=1)
+        return rows, dense, self._tables.statistics(ids, batch["fold"]) if self._settings.statistics else None
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
+        alpha = self._settings.alpha
+        if self._auxiliary is None:
+            losses = self._head_losses(batch, self(batch, training=training), alpha)
+        else:
+            deep, linear = self.trunk.features(*self.look_up(batch), training=training)
+            own = class_cross_entropy(batch["label"], self.trunk.head(deep, linear))
+            losses = (1 - alpha) * own + alpha * self._head_losses(batch, self._auxiliary(deep), 1.0)
+        return mean_loss(losses, batch.get("weight"))
+
+    def _head_losses(self, batch: Batch, z: tf.Tensor, alpha: float) -> tf.Tensor:
+        """Losses ``[batch]`` of a head's logits."""
         settings = self._settings
-        losses = student_loss(
+        return student_loss(
             batch["label"],
             batch.get("targets"),
-            self(batch, training=training),
+            z,
             target=self._method.target,
-            alpha=settings.alpha,
+            alpha=alpha,
             temperature=settings.temperature,
             temper=settings.temper,
             # The joint form does not split into parts.
             within_weight=settings.within_weight if settings.temper == "within" else 1.0,
         )
-        return mean_loss(losses, batch.get("weight"))
+
+
+def mean_click_logit(
+    trunks: Sequence[StudentTrunk], rows: tf.Tensor, dense: tf.Tensor, statistics: tf.Tensor | None
+) -> tf.Tensor:
+    """Click logits ``[batch]`` of an ensemble, the mean of its trunks'; arguments as in :meth:`StudentTrunk.call`."""
+    logits = [click_logit(trunk(rows, dense, statistics)) for trunk in trunks]
+    return tf.add_n(logits) / len(logits)
 
 
 def tie_untrained(
@@ -133,21 +194,21 @@ def tie_untrained(
         counts: of the training rows.
         missing_numeric: training rows without a value, of each numeric column.
     """
-    table = trunk.embeddings.table.numpy()
     categorical = len(layout.kept)
     for column, (start, first) in enumerate(zip(layout.starts[:categorical], counts.starts, strict=True)):
         count = counts.counts[first + layout.ids(column)]
         total = count.sum(axis=1)
+        rows = trunk.embeddings.read_rows(start, start + len(total))
         # A value whose rows all lie in one fold is shown to them as one without a row of its own.
         hidden = (count * (count == total[:, np.newaxis])).sum(axis=1)
         if counts.rows.sum() - total.sum() + hidden[FIRST_ROW:].sum() == 0 and total[FIRST_ROW:].any():
-            values = table[start + FIRST_ROW : start + len(total)]
-            table[start + OTHER_ROW] = np.average(values, axis=0, weights=total[FIRST_ROW:])
+            rows[OTHER_ROW] = np.average(rows[FIRST_ROW:], axis=0, weights=total[FIRST_ROW:])
         if total[MISSING_ROW] == 0:
-            table[start + MISSING_ROW] = table[start + OTHER_ROW]
+            rows[MISSING_ROW] = rows[OTHER_ROW]
         alone = FIRST_ROW + np.flatnonzero((count == total[:, np.newaxis]).any(axis=1)[FIRST_ROW:])
-        table[start + alone] = table[start + OTHER_ROW]
+        rows[alone] = rows[OTHER_ROW]
+        trunk.embeddings.assign_rows(start, rows)
     for missing, start, edges in zip(missing_numeric, layout.starts[categorical:], layout.edges, strict=True):
         if missing == 0:
-            table[start + len(edges) + 1] = table[start : start + len(edges) + 1].mean(axis=0)
-    trunk.embeddings.table.assign(table)
+            end = start + len(edges) + 1
+            trunk.embeddings.assign_rows(end, trunk.embeddings.read_rows(start, end).mean(axis=0, keepdims=True))

@@ -1,21 +1,44 @@
-"""The training loop: steps, evaluation several times an epoch, early stopping on validation logloss."""
+"""The training loop: steps, evaluation several times an epoch, early stopping on validation logloss, checkpoints.
+
+A training is a function of its arguments: one that was killed goes on from its last checkpoint and, where operations
+are deterministic, ends with the same weights as one that was not. With several workers (see :mod:`models.workers`) each
+takes its part of every batch, and the sum of their gradients is that of the whole batch.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from features.errors import ConfigError
+from features.errors import TrainingError
 from models.backend import keras, tf, tfrs
+from models.checkpoints import Checkpoints
+from models.dropout import Dropout
 from models.heads import click_logit
+from models.history import History
+from models.inputs import Batch
 from models.metrics import ClickMetrics
-from models.optimizers import LazyAdam
+from models.optimizers import make_optimizer
+from models.schedules import LearningRate
+from models.workers import is_chief, naming_lost_workers
+
+Stream = Callable[[int, int], tf.data.Dataset]
+"""Endless training batches from a position (epoch, batch) on."""
+
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+
+# Steps between two looks at loss, clock and terminal.
+_CHUNK_STEPS = 100
+_CHECKPOINT_SECONDS = 60.0
+_EXPLODED = 100.0
 
 
 @dataclass(frozen=True)
@@ -24,178 +47,234 @@ class LoopSettings:
 
     batch_size: int
     learning_rate: float
+    schedule: str
+    table_optimizer: str
+    table_rate: float
+    averaging: float
     epochs: float
     evaluations: int
     patience: int
-    table_rate: float
-    averaging: float
-
-
-# The average of a whole table costs more than a step on its looked-up rows, so it is not taken at every step.
-_AVERAGE_EVERY = 4
 
 
 def start(seed: int) -> None:
-    """Makes what follows depend on the seed alone: a fresh graph state, seeded dropout."""
+    """Makes what follows depend on the seed alone: a fresh graph state, seeded operations."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
 
 
 def fit(
     model: tfrs.Model,
-    batches: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    stream: Stream,
+    validation: tf.data.Dataset | None,
     rows: int,
     settings: LoopSettings,
     progress: Callable[[float, str], None],
+    folder: str,
+    *,
+    stop_after: int | None = None,
+    drops: Sequence[int] = (),
+    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
-    """Trains a model and leaves it with the weights of the best validation logloss.
+    """Trains a model and leaves it with the (averaged) weights of the best validation logloss.
 
     Args:
         model: has ``compute_loss``.
-        batches: endless, of the training rows.
-        validation: all validation rows once.
+        stream: of the training rows; see :data:`Stream`.
+        validation: all validation rows once; None to keep the weights of the last step.
         rows: training rows of an epoch.
         settings: see :class:`LoopSettings`.
         progress: called with the rows seen and a note.
+        folder: has ``checkpoints``, from which a call with the same arguments goes on, and ``tensorboard`` logs.
+        stop_after: steps after which to stop, on the learning-rate schedule of all epochs.
+        drops: see :class:`models.schedules.LearningRate`.
+        on_evaluation: called with each new row of the history; what it raises ends the training.
+        checkpoint_seconds: at most so much is lost by a kill, and the steps until the next look at the clock.
 
     Returns:
-        a row an evaluation: epoch, rows_seen, train_loss, valid_logloss, valid_auc, seconds.
+        a row an evaluation: epoch, rows_seen, train_loss, valid_logloss, valid_auc, seconds; without validation rows
+        neither valid_logloss nor valid_auc.
 
     Raises:
-        ConfigError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite or has exploded, or a worker was lost; the last good checkpoint is
+            kept.
     """
-    steps = math.ceil(rows / settings.batch_size)
-    # Fewer steps would evaluate an average that has not begun.
-    interval = max(_AVERAGE_EVERY, math.ceil(steps / settings.evaluations))
-    score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
-    score(next(iter(validation)))  # makes the variables
-    average = WeightAverage(model.trainable_variables, settings.averaging)
-    train = _compile_steps(model, iter(batches), average, settings, steps)
-    history = _History(settings.patience)
-    best: list[np.ndarray] = []
-    for number in range(1, math.ceil(settings.epochs * steps / interval) + 1):
-        loss = float(train(tf.constant(interval))) / interval
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"The training loss must stay finite. Received: {loss} after {number * interval} steps; lower the "
-                "learning rate."
-            )
-        with average.applied():
-            epoch = number * interval / steps
-            if history.add(epoch, epoch * rows, loss, evaluate(score, validation)):
-                best = [variable.numpy() for variable in model.trainable_variables]
-        progress(epoch * rows, f"valid logloss {history.rows[-1]['valid_logloss']:.5f}")
-        if history.exhausted:
-            break
-    for variable, value in zip(model.trainable_variables, best, strict=True):
-        variable.assign(value)
-    return pd.DataFrame(history.rows)
+    training = _Training(model, stream, validation, rows, settings, folder, stop_after, drops)
+    training.restore()
+    with naming_lost_workers():
+        while not training.ended:
+            note = training.advance(checkpoint_seconds, on_evaluation)
+            progress(training.rows_seen, note)
+    training.keep_best()
+    return pd.DataFrame(training.history.rows)
 
 
-class _History:
-    """The evaluations so far."""
+class _Training:
+    """The state of a training; everything that decides how it goes on is in its checkpoint."""
 
-    def __init__(self, patience: int) -> None:
-        self.rows: list[dict[str, float]] = []
-        self._patience, self._begun, self._best = patience, time.monotonic(), 0
+    def __init__(
+        self,
+        model: tfrs.Model,
+        stream: Stream,
+        validation: tf.data.Dataset | None,
+        rows: int,
+        settings: LoopSettings,
+        folder: str,
+        stop_after: int | None,
+        drops: Sequence[int],
+    ) -> None:
+        self._model, self._stream, self._validation, self._rows = model, stream, validation, rows
+        self._epoch_steps = math.ceil(rows / settings.batch_size)
+        self._interval = math.ceil(self._epoch_steps / settings.evaluations)
+        whole = math.ceil(settings.epochs * self._epoch_steps / self._interval) * self._interval
+        self._last = whole if stop_after is None else stop_after
+        self._score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
+        self._score(next(iter(stream(0, 0) if validation is None else validation)))  # makes the variables
+        falls = settings.schedule == "linear"
+        self._rate = LearningRate(
+            settings.learning_rate, math.ceil(settings.epochs * self._epoch_steps) if falls else None, drops
+        )
+        self._drops = not falls
+        self._optimizer = make_optimizer(settings, self._rate)
+        model.compile(optimizer=self._optimizer)
+        self._optimizer.build(model.trainable_variables)
+        self.history = History(settings.patience, settings.evaluations)
+        self._step, self._loss, self._first_loss, self._seconds = 0, 0.0, 0.0, 0.0
+        path = os.path.join(folder, CHECKPOINTS)
+        self._best = Checkpoints(path, "best", model.trainable_variables, is_chief())
+        self._latest = Checkpoints(path, "latest", self._variables(), is_chief())
+        self._log = tf.summary.create_file_writer(os.path.join(folder, TENSORBOARD)) if is_chief() else None
+        self._begun = self._saved = time.monotonic()
 
-    def add(self, epoch: float, rows_seen: float, loss: float, result: dict[str, float]) -> bool:
-        """Adds an evaluation; whether its validation logloss is the best so far."""
-        row = {
-            "epoch": epoch,
-            "rows_seen": rows_seen,
-            "train_loss": loss,
-            "valid_logloss": result["logloss"],
-            "valid_auc": result["auc"],
-            "seconds": time.monotonic() - self._begun,
-        }
-        better = not self.rows or row["valid_logloss"] < self.rows[self._best]["valid_logloss"]
-        self.rows.append(row)
-        if better:
-            self._best = len(self.rows) - 1
-        return better
+    def _variables(self) -> list[tf.Variable]:
+        calls = [layer.calls for layer in self._model.submodules if isinstance(layer, Dropout) and layer.rate]
+        return [*self._model.trainable_variables, *self._optimizer.variables, self._rate.factor, *calls]
+
+    def restore(self) -> None:
+        """Goes to the last checkpoint, if there is one, and makes the steps ready."""
+        record = self._latest.restore()
+        if record is not None:
+            self._step, self._loss = record["step"], record["loss"]
+            self._first_loss, self._seconds = record["first_loss"], record["seconds"]
+            self.history.load(record["history"])
+        if not self.ended:
+            position = divmod(self._step, self._epoch_steps)
+            self._train = compile_steps(self._model, iter(self._stream(*position)))
+
+    def _save(self) -> None:
+        self._latest.save(
+            {
+                "step": self._step,
+                "loss": self._loss,
+                "first_loss": self._first_loss,
+                "seconds": self._elapsed,
+                "history": self.history.to_json(),
+            }
+        )
+        self._saved = time.monotonic()
 
     @property
-    def exhausted(self) -> bool:
-        """Whether the last evaluations, as many as the patience, were none better."""
-        return len(self.rows) - 1 - self._best >= self._patience
+    def ended(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self._step >= self._last or self.history.exhausted
+
+    @property
+    def rows_seen(self) -> float:
+        """Training rows seen so far."""
+        return self._step / self._epoch_steps * self._rows
+
+    @property
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._begun
+
+    def advance(self, checkpoint_seconds: float, on_evaluation: Callable[[dict[str, float]], None]) -> str:
+        """Takes some steps, with an evaluation behind them if it is due; returns a note for people."""
+        # Chunks begin at evaluations, so that sums of losses are the same after a restart.
+        due = min(self._step - self._step % self._interval + self._interval, self._last)
+        steps = min(_CHUNK_STEPS, due - self._step)
+        loss = float(self._train(tf.constant(steps))) / steps
+        self._check(loss, steps)
+        self._step, self._loss = self._step + steps, self._loss + loss * steps
+        if self._step < due:
+            if time.monotonic() - self._saved >= checkpoint_seconds:
+                self._save()
+            return f"loss {loss:.5f}"
+        return self._evaluate(on_evaluation)
+
+    def _check(self, loss: float, steps: int) -> None:
+        self._first_loss = self._first_loss or loss
+        limit = _EXPLODED * max(self._first_loss, 0.01)
+        if not loss <= limit:
+            raise TrainingError(
+                f"The training loss must stay finite and below {limit:.3g}. Received: {loss} after "
+                f"{self._step + steps} steps; lower the learning rate (the checkpoint before is kept)."
+            )
+
+    def _evaluate(self, on_evaluation: Callable[[dict[str, float]], None]) -> str:
+        taken = (self._step - 1) % self._interval + 1
+        row = {
+            "epoch": self._step / self._epoch_steps,
+            "rows_seen": self.rows_seen,
+            "train_loss": self._loss / taken,
+        }
+        rate = float(self._rate(tf.constant(self._step)))
+        with self._optimizer.averaged():
+            if self._validation is not None:
+                result = evaluate(self._score, self._validation)
+                row |= {"valid_logloss": result["logloss"], "valid_auc": result["auc"]}
+            row["seconds"] = self._elapsed
+            if self.history.add(row):
+                self._best.save({"step": self._step})
+        self._loss = 0.0
+        if self._drops and self.history.on_plateau():
+            self._rate.drop()
+        self._save()
+        self._write_log(row, rate)
+        on_evaluation(row)
+        return (
+            f"valid logloss {row['valid_logloss']:.5f}" if "valid_logloss" in row else f"loss {row['train_loss']:.5f}"
+        )
+
+    def _write_log(self, row: dict[str, float], rate: float) -> None:
+        if self._log is None:
+            return
+        values = {**row, "learning_rate": rate, "rows_per_second": row["rows_seen"] / max(row["seconds"], 1e-9)}
+        summary = tf.compat.v1.Summary()
+        for name, value in values.items():
+            summary.value.add(tag=name, simple_value=value)
+        # `tf.summary.scalar` needs the tensorboard package, which only those need who look at the logs.
+        with self._log.as_default():
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=self._step)
+        self._log.flush()
+
+    def keep_best(self) -> None:
+        """Gives the model the weights of the best evaluation."""
+        if is_chief():
+            self._best.restore()
 
 
-def _compile_steps(
-    model: tfrs.Model,
-    stream: Iterator[dict[str, tf.Tensor]],
-    average: WeightAverage,
-    settings: LoopSettings,
-    epoch_steps: int,
-) -> Callable[[tf.Tensor], tf.Tensor]:
+def compile_steps(model: tfrs.Model, stream: Iterator[Batch]) -> Callable[[tf.Tensor], tf.Tensor]:
     """A graph that takes a number of steps and returns the sum of their losses."""
-    last = math.ceil(settings.epochs * epoch_steps)
-    decay = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, last, 0.0)
-    model.compile(optimizer=LazyAdam(decay, settings.table_rate, jit_compile=False))
-    model.optimizer.build(model.trainable_variables)
+    scope = tf.distribute.get_strategy()
 
     @tf.function
     def train(steps: tf.Tensor) -> tf.Tensor:
         total = tf.constant(0.0)
         for _ in tf.range(steps):
-            total += model.train_step(next(stream))["loss"]
-            average.update()
+            part = scope.run(lambda batch: model.train_step(batch)["loss"], args=(next(stream),))
+            total += scope.reduce(tf.distribute.ReduceOp.SUM, part, axis=None)
         return total
 
     compiled: Callable[[tf.Tensor], tf.Tensor] = train
     return compiled
 
 
-class WeightAverage:
-    """Exponential moving average of weights; the average is what is evaluated and kept.
-
-    Args:
-        variables: the weights.
-        decay: of the average, a step; 0 averages nothing and costs nothing. It grows to this value over the first
-            steps, so that the initial weights are soon forgotten.
-    """
-
-    def __init__(self, variables: Sequence[tf.Variable], decay: float) -> None:
-        self._variables, self._decay = list(variables), decay
-        self._step = tf.Variable(0, trainable=False, dtype=tf.int64)
-        self._averages = [tf.Variable(variable, trainable=False) for variable in variables] if decay else []
-
-    @tf.function
-    def update(self) -> None:
-        """Adds the present weights to the average, at every fourth call."""
-        if not self._decay:
-            return
-        self._step.assign_add(1)
-        if self._step % _AVERAGE_EVERY == 0:
-            step = tf.cast(self._step, tf.float32)
-            decay = tf.minimum(self._decay, (1 + step) / (10 + step)) ** _AVERAGE_EVERY
-            for average, variable in zip(self._averages, self._variables, strict=True):
-                average.assign_add((1 - decay) * (variable - average))
-
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """Puts the average in the place of the weights while the body runs."""
-        weights = [variable.numpy() for variable in self._variables] if self._decay else []
-        for variable, average in zip(self._variables, self._averages, strict=False):
-            variable.assign(average)
-        try:
-            yield
-        finally:
-            for variable, weight in zip(self._variables, weights, strict=False):
-                variable.assign(weight)
-
-
-def best_evaluation(history: pd.DataFrame) -> dict[str, float]:
-    """The row of the best validation logloss in what :func:`fit` returns."""
-    return dict(history.loc[int(history["valid_logloss"].to_numpy().argmin())])
-
-
-def evaluate(score: Callable[[dict[str, tf.Tensor]], tf.Tensor], batches: tf.data.Dataset) -> dict[str, float]:
+def evaluate(score: Callable[[Batch], tf.Tensor], batches: tf.data.Dataset) -> dict[str, float]:
     """Metrics of a scoring function over all rows of a split, weighted if they are."""
     metrics = ClickMetrics.empty(groups=1)
     for batch in batches:
         labels = batch["label"].numpy()
         weights = batch["weight"].numpy() if "weight" in batch else None
         metrics.update(labels, score(batch).numpy(), np.zeros(len(labels), np.int64), weights)
-    return metrics.compute()
+    result: dict[str, Any] = metrics.compute()
+    return result

@@ -26,6 +26,7 @@ from features.schema import (
     KEY,
     LABEL,
     LINEAR,
+    OUTCOME,
     QUANTILE,
     SQUARED_LOG,
     TIME,
@@ -71,6 +72,7 @@ VISITS = Schema(
         Column("share", WEIGHT),
         Column("when", TIME),
         Column("score", FLOAT),
+        Column("bought", OUTCOME),
     ),
     delimiter=",",
 )
@@ -140,12 +142,12 @@ def line_of(fields: dict[str, bytes], schema: Schema) -> bytes:
 
 def nothing(schema: Schema) -> bytes:
     """A good line in which all that may be missing is."""
-    needed = {LABEL: b"0", WEIGHT: b"1", TIME: b"0", GROUP: b"g"}
+    needed = {LABEL: b"0", OUTCOME: b"0", WEIGHT: b"1", TIME: b"0", GROUP: b"g"}
     return line_of({column.name: needed.get(column.kind, b"") for column in schema.columns}, schema)
 
 
 def without_label(lines: Sequence[bytes], schema: Schema) -> list[bytes]:
-    """Good labelled lines as those of a log without label and weight."""
+    """Good labelled lines as those of a log without label, outcomes and weight."""
     names = [column.name for column in schema.without_label()]
     fields = [split(line, schema) for line in lines]
     return [schema.delimiter.encode().join(row[name] for name in names) for row in fields]
@@ -182,7 +184,7 @@ def visits_log() -> list[bytes]:
         weight = str(rng.choice(["0", "0.25", "1", "2.5", ".5e1", "65536"], p=[0.1, 0.2, 0.3, 0.2, 0.19, 0.01]))
         when = str(rng.choice([f"{i}", f"-{i}", "2026-02-28", f"2026-01-01T00:{i % 60:02d}:00.5Z", "2026-01-01 23:59"]))
         score = "" if rng.random() < 0.1 else f"{rng.normal(0, 50):.3f}"
-        lines.append(line + f",{weight},{when},{score}".encode())
+        lines.append(line + f",{weight},{when},{score},{i % 9 // 8}".encode())
     return lines
 
 
@@ -265,18 +267,19 @@ def fit_features(
     return ServingFeatures.of(spec, [vocabulary.values for vocabulary in vocabularies], kept), counts
 
 
-def random_student(features: ServingFeatures, counts: ClickCounts, subclasses: int, statistics: bool) -> Student:
+def random_student(
+    features: ServingFeatures, counts: ClickCounts, subclasses: int, statistics: bool, seed: int = 0, **settings: Any
+) -> Student:
     """A student in which every row of the table and every input moves the logit."""
-    shape = dataclasses.replace(
-        narrow(StudentConfig(), StudentSettings), embedding_dim=3, hidden=16, statistics=statistics
-    )
+    values = {"embedding_dim": 3, "hidden": 16, "statistics": statistics, **settings}
+    shape = dataclasses.replace(narrow(StudentConfig(), StudentSettings), **values)
     layout = features.layout()
     trunk = StudentTrunk(layout, 0.25, subclasses, shape)
     tables = FoldTables(layout, counts, SMOOTHING, kept_only=True)
     student = Student(trunk, tables, METHODS["hard"], shape)
     numeric, categorical = len(features.schema.numeric), len(features.schema.categorical)
     student({"ids": tf.zeros([1, categorical], tf.int32), "dense": tf.zeros([1, numeric]), "fold": tf.constant([10])})
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for variable in trunk.trainable_variables:
         variable.assign(variable + rng.normal(0, 0.1, variable.shape).astype(np.float32))
     return student
@@ -307,7 +310,7 @@ def saved(folder: Path, features: ServingFeatures, log: list[bytes], student: St
             features.layout(), found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], counts.starts
         )
     path = folder / "model" / "1"
-    ServingModule(student.trunk, features, CALIBRATION, table).save(str(path))
+    ServingModule([student.trunk], features, CALIBRATION, table).save(str(path))
     (path / FEATURES_FILE).parent.mkdir(exist_ok=True)
     (path / FEATURES_FILE).write_bytes(features_json(features))
     return Export(path, features, log, tf.saved_model.load(str(path)), student, counts)

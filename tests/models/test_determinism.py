@@ -10,6 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,14 +23,14 @@ from features.statistics import ClickCounts
 from features.targets import TargetBlock
 from features.tfrecord import write_record
 from models import determinism
-from models.backend import tf
+from models.backend import tf, tfrs
 from models.inputs import ShardFiles, evaluation_batches, training_batches
 from models.methods import METHODS
 from models.student import Student, StudentSettings, StudentTrunk
 from models.tables import CrossStatistics, FoldTables, TableLayout
 from models.teacher import Teacher, TeacherSettings, TeacherTrunk
 from models.training import LoopSettings, fit, start
-from pipeline.config import StudentConfig, TeacherConfig, narrow
+from pipeline.config import StudentConfig, TeacherConfig, TrainingConfig, narrow
 
 ROOT = Path(__file__).parents[2]
 ROWS, VALID = 640, 200
@@ -97,9 +98,8 @@ class Trainings:
         settings = narrow(config, StudentSettings)
         subclasses = OUTPUTS // 2 if METHODS[method].wide_head else 1
         trunk = StudentTrunk(layout, 0.5, subclasses, settings)
-        student = Student(trunk, FoldTables(layout, count(block), 20.0, kept_only=True), METHODS[method], settings)
-        valid = evaluation_batches(ShardFiles([self._valid], files.columns))
-        fit(student, training_batches(files, 64, seed), valid, ROWS, narrow(config, LoopSettings), lambda *_: None)
+        tables = FoldTables(layout, count(block), 20.0, "none", kept_only=True)
+        self._fit(Student(trunk, tables, METHODS[method], settings), files, ROWS, config, ())
         return digest(trunk.variables)
 
     def teacher(self, flipped: tuple[int, ...] = ()) -> str:
@@ -118,11 +118,23 @@ class Trainings:
         assert len(found.crosses) > len(EDGES)  # pairs, not only the numbers alone
         crosses = CrossStatistics(found, edges)
         trunk = TeacherTrunk(layout, tables, crosses, counts.base_rate(), settings)
-        valid = evaluation_batches(ShardFiles([self._valid], files.columns))
-        batches = training_batches(files, 64, 0, FOLDS)
-        rows = int(counts.rows.sum())
-        fit(Teacher(trunk, settings), batches, valid, rows, narrow(config, LoopSettings), lambda *_: None)
+        self._fit(Teacher(trunk, settings), files, int(counts.rows.sum()), config, FOLDS)
         return digest([*trunk.variables, *tables.variables, *crosses.variables, found.keys])
+
+    def _fit(
+        self, model: tfrs.Model, files: ShardFiles, rows: int, config: TrainingConfig, without: tuple[int, ...]
+    ) -> None:
+        valid = evaluation_batches(ShardFiles([self._valid], files.columns))
+        with tempfile.TemporaryDirectory() as folder:
+            fit(
+                model,
+                lambda *position: training_batches(files, 64, config.seed, without, position),
+                valid,
+                rows,
+                narrow(config, LoopSettings),
+                lambda *_: None,
+                folder,
+            )
 
     def _shards(self, block: Block) -> ShardFiles:
         paths = [write(self._folder / f"{number}.train", [block.take(half)]) for number, half in enumerate(HALVES)]

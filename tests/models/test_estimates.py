@@ -13,6 +13,8 @@ from models.estimates import (
     percentile_interval,
     roc_area,
     sigmoid,
+    subclass_click_logits,
+    with_click_logits,
 )
 
 
@@ -69,3 +71,18 @@ def test_the_mean_of_teachers_has_their_mean_class_logits_and_the_conditionals_o
         inside = [np.exp(z[:, block]) / np.exp(z[:, block]).sum(axis=1, keepdims=True) for z in (mean, teachers[0])]
         np.testing.assert_allclose(*inside, atol=1e-6)
     assert mean_of_teachers(teachers[:1]) is teachers[0]
+
+
+def test_other_click_logits_leave_the_conditionals_as_they_are() -> None:
+    generator = np.random.default_rng(4)
+    z, clicks = generator.normal(size=(9, 6)) * 3, generator.normal(size=9) * 2
+    moved = with_click_logits(z.astype(np.float32), clicks)
+    assert moved.dtype == np.float32 and moved.shape == (9, 6)
+    e = np.exp(moved.astype(np.float64))
+    np.testing.assert_allclose(np.log(e[:, 3:].sum(axis=1) / e[:, :3].sum(axis=1)), clicks, atol=1e-5)
+    for block in (slice(0, 3), slice(3, 6)):
+        inside = [np.exp(y[:, block]) / np.exp(y[:, block]).sum(axis=1, keepdims=True) for y in (z, moved)]
+        np.testing.assert_allclose(*inside, atol=1e-6)
+    # Two logits, 1 apart, that are to be 4 apart: each moves by 1.5.
+    assert with_click_logits(np.array([[2.0, 3.0]]), np.array([4.0])).tolist() == [[0.5, 4.5]]
+    np.testing.assert_allclose(with_click_logits(z, subclass_click_logits(z)), z, rtol=1e-6)

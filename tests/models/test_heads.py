@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import expit, log_softmax, logit, logsumexp, softmax
 
 from models.backend import keras, tf
-from models.heads import SubclassHead, class_logits, click_logit, within_class_log_probabilities
+from models.heads import SubclassHead, calibrated, class_logits, click_logit, within_class_log_probabilities
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6).map(lambda subclasses: 2 * subclasses))
 LOGITS = hnp.arrays(np.float32, SHAPES, elements=st.floats(-100, 100, width=32))
@@ -60,6 +60,26 @@ def test_moving_a_class_block_moves_the_click_logit_only(z: np.ndarray, shift: f
     np.testing.assert_allclose(click_logit(moved) - click_logit(z), np.full(len(z), shift), atol=2e-4)
     np.testing.assert_allclose(within_class_log_probabilities(moved), within_class_log_probabilities(z), atol=5e-5)
     np.testing.assert_allclose(click_logit(z + np.float32(shift)), click_logit(z), atol=2e-4)
+
+
+def test_calibrated_by_hand() -> None:
+    z = np.log(np.float32([[1.0, 2.0, 3.0, 4.0]]))
+    # The click logit is log(7/3); twice it plus 1 is more by log(7/3) + 1, half for each class.
+    half = (np.log(7 / 3) + 1) / 2
+    np.testing.assert_allclose(calibrated(z, 2.0, 1.0), z + [[-half, -half, half, half]], rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(z=LOGITS, scale=st.floats(0.5, 2, width=32), shift=st.floats(-5, 5, width=32))
+def test_calibrated_maps_the_click_logit_only(z: np.ndarray, scale: float, shift: float) -> None:
+    moved = calibrated(z, scale, shift)
+    np.testing.assert_allclose(click_logit(moved), scale * click_logit(z) + shift, atol=1e-3)
+    np.testing.assert_allclose(within_class_log_probabilities(moved), within_class_log_probabilities(z), atol=1e-4)
+
+
+def test_calibration_by_nothing_changes_no_bit() -> None:
+    z = random_logits(rows=1000)
+    np.testing.assert_array_equal(calibrated(z, tf.Variable(1.0), tf.Variable(0.0)), z)
 
 
 @pytest.mark.parametrize("function", [class_logits, click_logit, within_class_log_probabilities])

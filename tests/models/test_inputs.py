@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from features.blocks import Block
+from features.example import decode_example, encode_example
 from features.targets import TargetBlock
 from features.tfrecord import write_record
 from models.backend import tf
@@ -120,7 +121,7 @@ def check_rows(batch: Rows, with_targets: bool) -> None:
 def test_shapes_and_types(files: ShardFiles) -> None:
     for batches in (training_batches(files, 64, 0), evaluation_batches(files)):
         spec = batches.element_spec
-        found = {name: (spec[name].dtype, spec[name].shape.as_list()) for name in spec if name != "offset"}
+        found = {name: (spec[name].dtype, spec[name].shape.as_list()) for name in spec}
         assert found == {
             "ids": (tf.int32, [None, CATEGORICAL]),
             "dense": (tf.float32, [None, NUMERIC]),
@@ -233,6 +234,120 @@ def test_examples_without_the_weights_that_are_asked_for_are_an_error(tmp_path: 
         list(evaluation_batches(files))
 
 
+def assert_equal_batches(found: Iterable[Rows], expected: Iterable[Rows]) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert set(mine) == set(theirs)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+@pytest.mark.parametrize(
+    ("with_targets", "weighted", "without"),
+    [(False, False, ()), (True, False, (1, 6)), (False, True, (1, 6)), (True, True, ())],
+)
+def test_a_stream_goes_on_where_it_was_left(
+    tmp_path: Path, with_targets: bool, weighted: bool, without: tuple[int, ...]
+) -> None:
+    # 500 rows, or 400, in five pools of 16 small blocks: an epoch is of 16 or 13 batches.
+    shards = [[with_weights(block) if weighted else block for block in blocks] for blocks in cut(500, 4, 7)]
+    files = replace(write_split(tmp_path, shards, with_targets), weighted=weighted)
+    length = 13 if without else 16
+
+    def batches(start: tuple[int, int], number: int) -> list[Rows]:
+        stream = training_batches(files, 32, seed=3, without=without, start=start)
+        return list(numpy_batches(stream.take(number)))
+
+    undisturbed = batches((0, 0), 3 * length)
+    assert sum(map(size, undisturbed)) == 3 * (400 if without else 500)
+    for epoch, batch in [(0, 7), (0, length), (1, length - 2), (2, 3)]:
+        position = epoch * length + batch
+        assert_equal_batches(batches((epoch, batch), 3 * length - position), undisturbed[position:])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_parts_make_up_the_batches(files: ShardFiles, count: int) -> None:
+    def batches(part: tuple[int, int]) -> Iterator[Rows]:
+        return numpy_batches(training_batches(files, 111, seed=3, start=(0, 5), part=part).take(10))
+
+    for batch, *shares in zip(batches((0, 1)), *(batches((index, count)) for index in range(count)), strict=True):
+        for index, share in enumerate(shares):
+            rows = len(range(index, size(batch), count))
+            np.testing.assert_array_equal(share["weight"], np.arange(-(-111 // count)) < rows)
+            for name, values in batch.items():
+                np.testing.assert_array_equal(share[name][:rows], values[index::count])
+
+
+def test_the_weights_of_a_part_are_those_of_its_rows(tmp_path: Path) -> None:
+    blocks = [[with_weights(block) for block in shard] for shard in cut(100, 2, 20)]
+    files = replace(write_split(tmp_path, blocks, with_targets=False), weighted=True)
+    (share,) = numpy_batches(training_batches(files, 100, seed=3, part=(1, 3)).take(1))
+    np.testing.assert_array_equal(share["weight"], np.append(share["ids"][:33, 0] / 4, 0))
+
+
+def test_a_part_of_a_batch_with_too_few_rows_has_no_weight(plain: ShardFiles) -> None:
+    # The last of 334 batches of three rows has one.
+    batches = training_batches(plain, 3, seed=3, part=(1, 3)).take(334)
+    assert [batch["weight"].tolist() for batch in numpy_batches(batches)] == [[1]] * 333 + [[0]]
+
+
+def test_the_part_of_a_shard_takes_the_place_of_the_fold(plain: ShardFiles) -> None:
+    files = replace(plain, parts=(7, 5, 9, 8))
+    left = [n for n in range(1000) if n % 10 not in (0, 3)]
+    epoch = epochs(training_batches(files, 64, seed=3, without=(0, 3)), len(left))[0]
+    assert sorted(numbers(epoch).tolist()) == left
+    for batch in epoch:
+        assert batch["fold"].dtype == np.int32
+        np.testing.assert_array_equal(batch["fold"], np.array([7, 5, 9, 8])[batch["ids"][:, 0] // 250])
+    folds = np.concatenate([batch["fold"] for batch in numpy_batches(evaluation_batches(files))])
+    assert folds.tolist() == [10] * 1000
+
+
+def outcomes_of(n: np.ndarray) -> np.ndarray:
+    return np.stack([n % 2, n % 5 == 1, n % 7 == 0], axis=1).astype(np.uint8)
+
+
+@pytest.fixture
+def with_outcomes(tmp_path: Path) -> ShardFiles:
+    """300 rows in three shards, each with three outcomes, and with targets."""
+    shards = cut(300, 3, 40)
+    files = replace(write_split(tmp_path, shards), outcomes=3)
+    for path, blocks in zip(files.examples, shards, strict=True):
+        with open(path, "wb") as file:
+            for block in blocks:
+                outcomes = {"outcome": outcomes_of(block.ids[:, 0]).tobytes()}
+                write_record(file, encode_example({**decode_example(block.encode(), path), **outcomes}))
+    return files
+
+
+@pytest.mark.parametrize("outcome", [None, 0, 1, 2])
+def test_an_outcome_takes_the_place_of_the_label(with_outcomes: ShardFiles, outcome: int | None) -> None:
+    files = replace(with_outcomes, outcome=outcome)
+    for batches in (epochs(training_batches(files, 64, seed=3), 300)[0], numpy_batches(evaluation_batches(files))):
+        for batch in batches:
+            n = batch["ids"][:, 0]
+            assert batch["label"].dtype == np.float32
+            np.testing.assert_array_equal(batch["label"], n % 3 == 0 if outcome is None else outcomes_of(n)[:, outcome])
+            np.testing.assert_array_equal(batch["targets"], logits_of(n))
+            assert "outcome" not in batch
+
+
+@pytest.mark.parametrize("columns", [(0, CATEGORICAL), (NUMERIC, 0)])
+def test_rows_without_numeric_or_without_categorical_columns(tmp_path: Path, columns: tuple[int, int]) -> None:
+    numeric, categorical = columns
+    shards = [
+        [replace(block, dense=block.dense[:, :numeric], ids=block.ids[:, :categorical]) for block in blocks]
+        for blocks in cut(300, 3, 40)
+    ]
+    files = replace(write_split(tmp_path, shards, with_targets=False), columns=columns)
+    for batch in (
+        next(numpy_batches(training_batches(files, 64, seed=3))),
+        next(numpy_batches(evaluation_batches(files, 64))),
+    ):
+        assert batch["dense"].shape == (64, numeric) and batch["ids"].shape == (64, categorical)
+        n = batch["dense"][:, 0] * 8 if numeric else batch["ids"][:, 0]
+        np.testing.assert_array_equal(batch["label"], n % 3 == 0)
+
+
 def other_rows(blocks: list[Block]) -> list[TargetBlock]:
     return [make_targets(block.take(np.arange(len(block))[::-1])) for block in blocks]
 
@@ -298,11 +413,25 @@ def test_the_error_passes_through_a_training_graph(tmp_path: Path) -> None:
 
 def test_another_number_of_logits_or_columns_is_an_error(tmp_path: Path) -> None:
     files = write_split(tmp_path, cut(60, 2, 10))
-    # Half as many logits a row would otherwise be twice as many rows.
-    wrong = [replace(files, outputs=2), replace(files, columns=(1, 3)), replace(files, columns=(2, 1))]
-    for chosen in wrong:
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            next(iter(training_batches(chosen, 64, seed=0)))
+    wrong = {
+        "2 numbers of 4 bytes in its feature logits": replace(files, outputs=2),
+        "1 numbers of 4 bytes in its feature dense": replace(files, columns=(1, 3)),
+        "4 numbers of 4 bytes in its feature ids": replace(files, columns=(2, 4)),
+        "1 numbers of 1 bytes in its feature outcome": replace(files, outcomes=1, outcome=0),
+    }
+    for rule, chosen in wrong.items():
+        for batches in (training_batches(chosen, 64, seed=0), evaluation_batches(chosen)):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=f"A block must have for each row {rule}"):
+                next(iter(batches))
+
+
+def test_a_record_that_is_no_block_is_an_error(tmp_path: Path) -> None:
+    files = write_split(tmp_path, cut(60, 2, 10), with_targets=False)
+    with open(files.examples[1], "ab") as file:
+        write_record(file, encode_example({"other": b"thing"}))
+    for batches in (training_batches(files, 64, seed=0), evaluation_batches(files)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="A block must have rows.*1.tfrecord"):
+            list(itertools.islice(batches, 3))
 
 
 def test_missing_and_damaged_files_are_errors(tmp_path: Path) -> None:

@@ -34,3 +34,12 @@ def test_subclass_targets_need_the_wide_head() -> None:
 def test_every_wide_head_has_a_paired_baseline_of_the_same_shape() -> None:
     wide = {method.target for method in METHODS.values() if method.wide_head}
     assert wide == {"none", "class", "subclass"}
+
+
+@pytest.mark.parametrize(
+    ("name", "successor"),
+    [("hard", "kd"), ("kd", "kd"), ("subclass", "subclass"), ("hard_k", "kd_k"), ("kd_k", "kd_k")],
+)
+def test_the_next_generation_has_the_same_head_and_a_teacher(name: str, successor: str) -> None:
+    assert METHODS[name].successor == successor
+    assert METHODS[successor].wide_head == METHODS[name].wide_head

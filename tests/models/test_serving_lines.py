@@ -145,7 +145,8 @@ def test_bad_lines_have_the_reason_of_the_strict_parser(
     bad, good = (BAD_LINES, GOOD_LINES) if labelled else (BAD_UNLABELLED_LINES, GOOD_UNLABELLED_LINES)
     reasons = check_reasons(exported, [line for line, _ in bad] + good, labelled)
     assert reasons == [reason for _, reason in bad] + [""] * len(good)
-    others = {strict.NOT_JSON, strict.MULTIPLE_VALUES, strict.BAD_WEIGHT, strict.BAD_TIME, strict.NO_GROUP}
+    others = {strict.NOT_JSON, strict.MULTIPLE_VALUES, strict.BAD_OUTCOME, strict.BAD_WEIGHT, strict.BAD_TIME}
+    others |= {strict.NO_GROUP}
     assert {*reasons} == {*strict.REASONS, ""} - others - (set() if labelled else {strict.BAD_LABEL})
 
 
@@ -160,6 +161,7 @@ VISIT = {
     "share": b"0.5",
     "when": b"2026-01-31T12:00:00Z",
     "score": b"",
+    "bought": b"0",
 }
 # Fields in place of those of VISIT, and the reason.
 BAD_VISITS: list[tuple[dict[str, bytes], str]] = [
@@ -176,6 +178,7 @@ BAD_VISITS: list[tuple[dict[str, bytes], str]] = [
     ({"when": b"", "score": b"x", "age": b"x"}, strict.BAD_INTEGER),
     ({"share": b"", "when": b"", "score": b"x", "age": b"x"}, strict.BAD_WEIGHT),
     ({"share": b"x", "visitor": b"\xff"}, strict.INVALID_UTF8),
+    *(({"bought": text, "share": b""}, strict.BAD_OUTCOME) for text in (b"", b"2", b"01", b"1.0", b"true")),
 ]
 GOOD_VISITS: list[dict[str, bytes]] = [
     {},
@@ -184,23 +187,24 @@ GOOD_VISITS: list[dict[str, bytes]] = [
         {"when": text}
         for text in (b"0", b"-1", b"9" * 18, b"2026-02-31", b"2026-01-01 00:00", b"2026-01-01T23:59:59.5")
     ),
+    {"bought": b"1"},
     *({"visitor": text} for text in (b" ", b"0", "\ufeff".encode())),
 ]
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_weight_time_and_group_of_a_line(visits: Export, labelled: bool) -> None:
-    # Without labels there are no weights.
+    # Without labels there are no weights and no outcomes.
     names = [column.name for column in strict.columns_of(VISITS, labelled)]
     cases = [*BAD_VISITS, *((changed, "") for changed in GOOD_VISITS)]
-    cases = [(changed, reason) for changed, reason in cases if labelled or "share" not in changed]
+    cases = [(changed, reason) for changed, reason in cases if labelled or not {"share", "bought"} & set(changed)]
     lines = [b",".join({**VISIT, **changed}[name] for name in names) for changed, _ in cases]
     expected = [reason for _, reason in cases]
     assert check_reasons(visits, lines, labelled) == expected
 
 
-def test_a_bad_label_counts_before_a_bad_weight(visits: Export) -> None:
-    fields = {**VISIT, "clicked": b"2", "share": b"", "when": b"", "visitor": b""}
+def test_a_bad_label_counts_before_a_bad_outcome_or_weight(visits: Export) -> None:
+    fields = {**VISIT, "clicked": b"2", "bought": b"", "share": b"", "when": b"", "visitor": b""}
     line = b",".join(fields[name] for name in VISITS.names)
     assert check_reasons(visits, [line]) == [strict.BAD_LABEL]
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from features.statistics import NO_FOLD, ClickCounts
-from models.backend import tf
+from models.backend import keras, tf
 from models.heads import click_logit, within_class_log_probabilities
 from models.methods import METHODS
-from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
+from models.student import Student, StudentSettings, StudentTrunk, mean_click_logit, tie_untrained
 from models.tables import FoldTables, TableLayout
 from models.training import start
 from pipeline.config import StudentConfig, narrow
@@ -356,6 +357,29 @@ def test_missing_numbers_that_no_row_has_are_the_mean_of_the_buckets() -> None:
     check(before, after, {NUMBER_0 + 3: first, NUMBER_1 + 1: before[NUMBER_1]})
 
 
+def test_rows_are_tied_in_tables_of_several_sizes() -> None:
+    """The first column has embeddings of two floats, all others of one."""
+    layout = TableLayout((40, 1), ((-0.5, 0.5), ()))
+    trunk = StudentTrunk(layout, 0.25, 1, make_settings(embedding_dim=4, embedding_sizes="vocabulary"))
+    trunk.embeddings(tf.constant([[0, 42, 45, 49]]))
+    # The parts of the four columns: 2 + 40, 2 + 1, 3 + 1 and 1 + 1 rows.
+    parts = [(0, 42), (42, 45), (45, 49), (49, 51)]
+    rng = np.random.default_rng(0)
+    before = [rng.normal(size=trunk.embeddings.read_rows(*part).shape).astype(np.float32) for part in parts]
+    assert [part.shape[1] for part in before] == [3, 2, 2, 2]
+    for (first_row, _), values in zip(parts, before, strict=True):
+        trunk.embeddings.assign_rows(first_row, values)
+    # Ids 2 to 10 have rows in two folds, the others of the first column in one fold; nothing is ever missing.
+    rows = [(a, 2, fold) for fold in (0, 1) for a in range(2, 11)] + [(a, 3, a % 10) for a in range(11, 42)]
+    tie_untrained(trunk, layout, counts_of(rows, (42, 4)), (0, 1))
+    first, second, third, fourth = (trunk.embeddings.read_rows(*part) for part in parts)
+    np.testing.assert_array_equal(first[1:11], before[0][1:11])
+    np.testing.assert_array_equal(first[[0, *range(11, 42)]], np.tile(before[0][1], (32, 1)))
+    np.testing.assert_array_equal(second, before[1][[1, 1, 2]])
+    np.testing.assert_allclose(third, [*before[2][:3], before[2][:3].mean(axis=0)], rtol=1e-6)
+    np.testing.assert_array_equal(fourth, before[3])
+
+
 def test_the_within_class_weight_does_not_reach_the_joint_form() -> None:
     """At T = 1 the joint form is the within form with a weight of 1."""
     batch = make_batch(40)
@@ -368,3 +392,82 @@ def test_the_within_class_weight_does_not_reach_the_joint_form() -> None:
     joint = loss(temper="joint", within_weight=0.3)
     assert joint == pytest.approx(loss(temper="within", within_weight=1.0), rel=1e-5)
     assert joint != pytest.approx(loss(temper="within", within_weight=0.3), rel=1e-3)
+
+
+def taught(method: str, **values: Any) -> Student:
+    """A student of a teacher of another label, with variables that differ from each other."""
+    trunk = make_trunk(1, **values)
+    tables = FoldTables(LAYOUT, make_counts(), 5.0, kept_only=True)
+    subclasses = S if METHODS[method].wide_head else 1
+    student = Student(trunk, tables, METHODS[method], make_settings(**values), auxiliary=subclasses)
+    student(make_batch(1))
+    randomise(student)
+    return student
+
+
+def auxiliary_of(student: Student) -> list[tf.Variable]:
+    return [variable for variable in student.trainable_variables if "auxiliary" in variable.name]
+
+
+@pytest.mark.parametrize(("method", "outputs"), [("kd", 2), ("subclass", 2 * S), ("kd_k", 2 * S)])
+def test_an_auxiliary_head_is_no_part_of_the_trunk(method: str, outputs: int) -> None:
+    student = taught(method)
+    assert sorted(variable.shape[-1] for variable in auxiliary_of(student)) == [outputs, outputs]
+    assert not any("auxiliary" in variable.name for variable in student.trunk.trainable_variables)
+    assert student(make_batch(4)).shape == (4, 2)
+
+
+@pytest.mark.parametrize("method", ["kd", "subclass"])
+def test_the_loss_of_two_heads(method: str) -> None:
+    """Against NumPy: own logits with labels, the auxiliary head's (without linear part) with targets."""
+    student = taught(method, alpha=0.75, temperature=1.0, temper="within", within_weight=1.0)
+    batch = {**make_batch(30), "weight": tf.constant(np.random.default_rng(2).random(30), tf.float32)}
+    deep, _ = student.trunk.features(*student.look_up(batch))
+    (bias,), (kernel,) = ([v.numpy() for v in auxiliary_of(student) if v.shape.rank == rank] for rank in (1, 2))
+    q = softmax(batch["targets"].numpy().astype(np.float64))
+    p = log_softmax(deep.numpy().astype(np.float64) @ kernel + bias, axis=1)
+    if method == "kd":  # on the sums of the classes
+        q = q.reshape(30, 2, S).sum(axis=2)
+    own = log_softmax(student(batch).numpy().astype(np.float64), axis=1)
+    label = batch["label"].numpy().astype(int)
+    losses = -0.25 * own[np.arange(30), label] - 0.75 * (q * p).sum(axis=1)
+    expected = np.average(losses, weights=batch["weight"].numpy())
+    assert float(student.compute_loss(batch)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_targets_of_another_label_do_not_move_the_own_head() -> None:
+    """Their gradient reaches the hidden layer and the embeddings, not what makes the click logit of them."""
+    student = taught("kd", alpha=1.0)
+    with tf.GradientTape() as tape:
+        loss = student.compute_loss(make_batch(20), training=True)
+    found = tape.gradient(loss, student.trainable_variables)
+    for variable, gradient in zip(student.trainable_variables, found, strict=True):
+        size = 0.0 if gradient is None else float(tf.norm(tf.convert_to_tensor(gradient)))
+        moved = any(part in variable.name for part in ("auxiliary", "hidden", "table"))
+        assert (size > 0) == moved, variable.name
+
+
+def test_the_click_probability_does_not_follow_the_rate_of_the_outcome() -> None:
+    """Targets of a probability near 0.99 leave the mean prediction at the rate of the labels."""
+    student = taught("kd", alpha=0.8, embedding_dropout=0.0, field_dropout=0.0)
+    batch = make_batch(400)
+    batch["label"] = tf.constant(np.arange(400) % 5 == 0, tf.float32)
+    batch["targets"] = tf.constant(np.tile([[-4.6 / 2] * S + [4.6 / 2] * S], (400, 1)), tf.float32)
+    student.compile(optimizer=keras.optimizers.Adam(0.05))
+    step = tf.function(student.train_step)
+    for _ in range(150):
+        step(batch)
+    rate = tf.sigmoid(click_logit(student(batch))).numpy().mean()
+    assert rate == pytest.approx(0.2, abs=0.03)
+
+
+def test_the_mean_of_trunks() -> None:
+    students = [make_student("hard", seed=seed) for seed in (0, 1, 2)]
+    for number, student in enumerate(students):
+        randomise(student)
+        student.trunk.head.bias.assign_add([0.0, float(number)])
+    inputs = students[0].look_up(make_batch(7))
+    logits = [click_logit(student.trunk(*inputs)).numpy() for student in students]
+    found = mean_click_logit([student.trunk for student in students], *inputs)
+    np.testing.assert_allclose(found, np.mean(logits, axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(mean_click_logit([students[1].trunk], *inputs), logits[1])

@@ -123,6 +123,7 @@ def test_layout_knows_the_vocabulary_only_where_there_are_buckets() -> None:
         ((5, 5), (A + 4, HASHED_B + 4)),  # the first bucket, the second
         ((6, 6), (A + 5, HASHED_B + 1)),  # the second bucket, beyond the last
         ((7, 1000), (A + 1, HASHED_B + 1)),  # beyond the last
+        ((-1, -1000), (A + 1, HASHED_B + 1)),  # no id at all
     ],
 )
 def test_categorical_rows_with_hash_buckets(ids: tuple[int, int], rows: tuple[int, int]) -> None:
@@ -144,12 +145,12 @@ def test_rows_of_hash_buckets_without_kept_values() -> None:
         ((2, 2), (A + 2, B + 2)),  # kept
         ((3, 3), (A + 3, B + 1)),  # kept, rare
         ((4, 1000), (A + 1, B + 1)),  # rare
+        ((-1, -1000), (A + 1, B + 1)),  # no id at all
     ],
 )
 def test_categorical_rows(ids: tuple[int, int], rows: tuple[int, int]) -> None:
     lookup = RowLookup(LAYOUT)
     assert lookup.categorical(tf.constant([ids])).numpy().tolist() == [list(rows)]
-    assert lookup.other().numpy().tolist() == [A + 1, B + 1]
 
 
 @pytest.mark.parametrize(
@@ -193,11 +194,10 @@ def test_every_row_of_the_table_can_be_looked_up(layout: TableLayout) -> None:
     assert sorted(set(found.ravel().tolist())) == list(range(layout.rows))
 
 
-@pytest.mark.parametrize("fold", [0, 5, 6, NO_FOLD])
-def test_a_value_of_one_fold_alone_is_shown_to_all_as_one_without_a_row(tables: FoldTables, fold: int) -> None:
+def test_a_value_of_one_fold_alone_is_shown_to_all_as_one_without_a_row(tables: FoldTables) -> None:
     ids = tf.constant([[3, 2], [2, 0], [0, 3], [1, 1], [4, 2]])
     expected = [[A + 1, B + 2], [A + 2, B], [A, B + 1], [A + 1, B + 1], [A + 1, B + 2]]
-    assert tables.rows(ids, tf.fill([5], fold)).numpy().tolist() == expected
+    assert tables.rows(ids).numpy().tolist() == expected
 
 
 @pytest.mark.parametrize("second", [0, 7])
@@ -206,18 +206,16 @@ def test_a_value_of_two_folds_has_its_row_unless_one_of_them_is_taken_away(secon
     # One row of value 3 in another fold.
     ids[np.flatnonzero(folds == second)[0], 0] = 3
     both = count(ids, folds, labels)
-    batch, fold = tf.constant([[3, 2]] * (FOLDS + 1)), tf.range(FOLDS + 1)
     # The teacher of a fold scores that fold with what it was trained on.
     for without, row in (([], A + 3), ([5], A + 3), ([6], A + 1), ([second], A + 1)):
-        shown = FoldTables(LAYOUT, both.without(without), SMOOTHING).rows(batch, fold)
-        assert shown.numpy().tolist() == [[row, B + 2]] * (FOLDS + 1), without
+        shown = FoldTables(LAYOUT, both.without(without), SMOOTHING).rows(tf.constant([[3, 2]]))
+        assert shown.numpy().tolist() == [[row, B + 2]], without
 
 
 def test_the_missing_value_is_missing_even_if_the_own_fold_alone_has_it() -> None:
     ids, folds, labels = np.array([[0, 2]] * 4, np.int32), np.array([3, 3, 3, 3]), np.array([1, 0, 0, 1])
     tables = FoldTables(LAYOUT, count(ids, folds, labels), SMOOTHING)
-    for fold in (3, 4, NO_FOLD):
-        assert tables.rows(tf.constant(ids[:1]), tf.constant([fold])).numpy().tolist() == [[A, B + 1]]
+    assert tables.rows(tf.constant(ids[:1])).numpy().tolist() == [[A, B + 1]]
 
 
 def test_each_row_of_a_batch_has_its_own_fold(tables: FoldTables) -> None:
@@ -253,7 +251,7 @@ def test_statistics_of_kept_values_only(counts: ClickCounts, tables: FoldTables)
     for row, fold, shown in ((3, 3, (-1, -1)), (4, 10, (-1, -1)), (5, 6, (-1, -1)), (6, 2, (-1, 2))):
         expected = np.stack([expected_statistics(shown[i], i, fold) for i in range(2)], axis=1)
         np.testing.assert_allclose(found[row], expected.ravel(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(kept_only.rows(ids, folds), tables.rows(ids, folds))
+    np.testing.assert_array_equal(kept_only.rows(ids), tables.rows(ids))
 
 
 def hashed_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,10 +263,9 @@ def hashed_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, folds, rng.integers(2, size=400)
 
 
-@pytest.mark.parametrize("fold", [2, 7, NO_FOLD])
-def test_a_hash_bucket_of_one_fold_alone_is_shown_as_a_value_is(fold: int) -> None:
+def test_a_hash_bucket_of_one_fold_alone_is_shown_as_a_value_is() -> None:
     tables = FoldTables(HASHED, count(*hashed_rows(), HASHED_IDS), SMOOTHING)
-    found = tables.rows(tf.constant([[5, 4], [6, 5], [4, 3]]), tf.fill([3], fold)).numpy().tolist()
+    found = tables.rows(tf.constant([[5, 4], [6, 5], [4, 3]])).numpy().tolist()
     assert found == [[A + 4, HASHED_B + 3], [A + 5, HASHED_B + 1], [A + 1, HASHED_B + 1]]
 
 
@@ -313,6 +310,51 @@ def test_tables_without_a_fold_do_not_know_its_labels() -> None:
     for mine, theirs in zip(one.variables, other.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert one.trainable_variables == ()
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, HASHED])
+def test_rows_of_all_ids_agree_with_numpy(layout: TableLayout) -> None:
+    """Every id that a training row can have, of values in no fold, in one, and in several."""
+    sizes = HASHED_IDS if layout.buckets else IDS
+    counts = count(*(hashed_rows() if layout.buckets else training_rows()), sizes)
+    tables = FoldTables(layout, counts, SMOOTHING, "none")
+    for column, (start, size) in enumerate(zip(layout.starts, sizes, strict=False)):
+        ids = np.arange(size)
+        own = dict(zip(layout.ids(column).tolist(), range(size), strict=False))
+        folds = (counts.counts[counts.starts[column] + ids] > 0).sum(axis=1)
+        expected = [start + (own.get(i, 1) if i == 0 or folds[i] > 1 else 1) for i in ids]
+        batch = np.ones((size, 2), np.int32)
+        batch[:, column] = ids
+        assert tables.rows(tf.constant(batch)).numpy()[:, column].tolist() == expected
+
+
+def test_tables_without_statistics_have_no_memory_for_them(counts: ClickCounts) -> None:
+    sizes = {
+        statistics: sum(v.shape.num_elements() for v in FoldTables(LAYOUT, counts, SMOOTHING, statistics).variables)
+        for statistics in ("none", "folds")
+    }
+    assert sizes["none"] == N0 and sizes["folds"] == N0 + sum(IDS) * (FOLDS + 1) * 2
+    kept = FoldTables(LAYOUT, counts, SMOOTHING, kept_only=True)
+    assert sum(v.shape.num_elements() for v in kept.variables) == N0 + N0 * (FOLDS + 1) * 2
+
+
+def test_statistics_in_time_are_those_of_the_slices() -> None:
+    """Which values have a row is decided by the folds, what is known about them by the slices."""
+    ids, folds, labels = training_rows()
+    slices = np.arange(len(ids)) // 30
+    counts, sliced = count(ids, folds, labels), count(ids, slices, labels)
+    tables = FoldTables(LAYOUT, counts, SMOOTHING, "time", sliced)
+    expected = sliced.statistics(SMOOTHING, "time")
+    found = tables.statistics(tf.constant([[3, 2], [0, 3], [4, 0]]), tf.constant([0, 4, NO_FOLD])).numpy()
+    for row, (values, time_slice) in enumerate((((3, 2), 0), ((0, 3), 4), ((4, 0), NO_FOLD))):
+        cells = [values[0], IDS[0] + values[1]]
+        np.testing.assert_array_equal(found[row], expected.values[cells, time_slice].T.ravel())
+    assert tables.rows(tf.constant([[3, 2]])).numpy().tolist() == [[A + 1, B + 2]]
+
+
+def test_statistics_in_time_must_have_counts_by_slice(counts: ClickCounts) -> None:
+    with pytest.raises(ValueError, match="counts by time slice"):
+        FoldTables(LAYOUT, counts, SMOOTHING, "time")
 
 
 def test_cross_statistics_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The teacher: its loss by hand, gradients everywhere, and the same logits in a fresh process."""
+"""The teacher: its loss by hand, gradients everywhere, what an ensemble shares, the same logits in a fresh process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import pytest
 
 from features.crosses import CrossTable
 from features.statistics import NO_FOLD, ClickCounts
-from models.backend import tf
-from models.heads import click_logit
+from models.architectures import ARCHITECTURES
+from models.backend import keras, tf
+from models.calibration import Calibration
+from models.heads import click_logit, within_class_log_probabilities
 from models.tables import CrossStatistics, FoldTables, TableLayout
-from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, parameters
-from models.training import start
+from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, combine, parameters
 from pipeline.config import TeacherConfig, narrow
 
 LAYOUT = TableLayout((2, 1), ((-0.5, 0.5), ()))
 IDS = (5, 4)
 S = 3
 NUMERIC, CATEGORICAL = 2, 2
+ENSEMBLE = "dcn, finalmlp,dlrm,mlp,dcn"
 
 
 def make_counts(seed: int = 0) -> ClickCounts:
@@ -48,7 +50,7 @@ def make_crosses() -> CrossStatistics:
 def make_teacher(crosses: bool = False, **values: Any) -> Teacher:
     """A teacher with variables."""
     settings = make_settings(**values)
-    tables = FoldTables(LAYOUT, make_counts(), 5.0)
+    tables = FoldTables(LAYOUT, make_counts(), 5.0, settings.statistics)
     trunk = TeacherTrunk(LAYOUT, tables, make_crosses() if crosses else None, 0.25, settings)
     teacher = Teacher(trunk, settings)
     teacher(make_batch(1))
@@ -97,10 +99,17 @@ def test_loss_by_hand(beta: float, temperature: float, rows: int) -> None:
     np.testing.assert_allclose(teacher.compute_loss(batch), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("statistics", [False, True])
-@pytest.mark.parametrize("cross_layers", [0, 2])
-def test_gradients_reach_all_weights(statistics: bool, cross_layers: int) -> None:
-    teacher = make_teacher(crosses=statistics, statistics=statistics, cross_layers=cross_layers, beta=0.1)
+@pytest.mark.parametrize(
+    ("statistics", "values"),
+    [
+        *[(statistics, {"cross_layers": layers}) for statistics in ("none", "folds") for layers in (0, 2)],
+        *[("folds", {"architecture": name}) for name in ARCHITECTURES],
+        ("folds", {"architecture": "dcn,finalmlp", "embedding_sizes": "vocabulary", "precision": "bfloat16"}),
+        *[("folds", {"architecture": ENSEMBLE, "ensemble": ensemble}) for ensemble in ("mean", "gated")],
+    ],
+)
+def test_gradients_reach_all_weights(statistics: str, values: dict[str, Any]) -> None:
+    teacher = make_teacher(crosses=statistics != "none", statistics=statistics, beta=0.1, **values)
     randomise(teacher)
     with tf.GradientTape() as tape:
         loss = teacher.compute_loss(make_batch(300))
@@ -108,18 +117,16 @@ def test_gradients_reach_all_weights(statistics: bool, cross_layers: int) -> Non
     for variable, gradient in zip(teacher.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.name
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
-    cross = [variable for variable in teacher.trainable_variables if "cross" in variable.name]
-    assert bool(cross) == bool(cross_layers)
 
 
 def test_statistics_of_a_row_depend_on_its_fold() -> None:
     batch = {**make_batch(40), "ids": tf.fill([40, 2], 2)}
     other = {**batch, "fold": (batch["fold"] + 1) % 11}
-    for statistics, crosses in ((False, False), (True, False), (False, True)):
+    for statistics, crosses in (("none", False), ("folds", False), ("none", True)):
         teacher = make_teacher(crosses=crosses, statistics=statistics)
         randomise(teacher)
         same = (teacher(batch).numpy() == teacher(other).numpy()).all(axis=1)
-        assert same.all() if not statistics and not crosses else not same.any()
+        assert same.all() if statistics == "none" and not crosses else not same.any()
 
 
 def test_the_auxiliary_loss_alone_reaches_the_trunk() -> None:
@@ -129,12 +136,12 @@ def test_the_auxiliary_loss_alone_reaches_the_trunk() -> None:
         randomise(teacher)
         with tf.GradientTape() as tape:
             loss = teacher.compute_loss(batch)
-        gradients.append(tf.convert_to_tensor(tape.gradient(loss, teacher.trunk.embeddings.table)).numpy())
+        gradients.append(tf.convert_to_tensor(tape.gradient(loss, teacher.trunk.members[0].embeddings.table)).numpy())
     assert np.abs(gradients[0] - gradients[1]).max() > 1e-5
 
 
 def test_click_statistics_are_not_trained() -> None:
-    teacher = make_teacher(crosses=True, statistics=True)
+    teacher = make_teacher(crosses=True, statistics="folds")
     trained = {id(variable) for variable in teacher.trainable_variables}
     assert teacher.trunk.crosses is not None
     tables = [*teacher.trunk.tables.variables, *teacher.trunk.crosses.variables]
@@ -143,7 +150,7 @@ def test_click_statistics_are_not_trained() -> None:
 
 
 def test_parameters_by_hand() -> None:
-    teacher = make_teacher(statistics=True)
+    teacher = make_teacher(statistics="folds")
     inputs = (CATEGORICAL + NUMERIC) * 3 + NUMERIC + 2 * CATEGORICAL
     table = LAYOUT.rows * (3 + 1)
     cross = 2 * (inputs * inputs + inputs)
@@ -156,12 +163,12 @@ def test_parameters_by_hand() -> None:
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     found = []
     for number, seed in enumerate((4, 4, 5)):
-        start(number)
-        found.append({variable.name: variable.numpy() for variable in make_teacher(seed=seed).trainable_variables})
-    for name, value in found[0].items():
-        np.testing.assert_array_equal(value, found[1][name])
-        if "bias" not in name and "linear" not in name:
-            assert (value != found[2][name]).any(), name
+        keras.utils.set_random_seed(number)
+        found.append(make_teacher(seed=seed).trainable_variables)
+    for one, same, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, same)
+        if "bias" not in one.name and "linear" not in one.name:
+            assert (one.numpy() != other.numpy()).any(), one.name
 
 
 def test_starts_at_the_base_rate() -> None:
@@ -214,7 +221,7 @@ np.savez(path, **inputs)
 
 
 def test_scorer_gives_the_same_logits_in_a_fresh_process(tmp_path: Path) -> None:
-    teacher = make_teacher(crosses=True, statistics=True)
+    teacher = make_teacher(crosses=True, statistics="folds", architecture=ENSEMBLE, ensemble="gated")
     randomise(teacher)
     TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL)).save(str(tmp_path / "model"))
     batch = make_batch(200)
@@ -271,3 +278,149 @@ def test_gradients_of_weighted_rows_are_those_of_repeated_rows(weights: tuple[fl
 def test_weights_play_no_part_in_scoring() -> None:
     teacher, batch = make_teacher(), make_batch(5)
     np.testing.assert_array_equal(teacher({**batch, "weight": tf.fill([5], 3.0)}), teacher(batch))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [*[(name, {}) for name in ARCHITECTURES], ("dcn", {"embedding_sizes": "vocabulary", "precision": "bfloat16"})],
+)
+def test_a_loaded_model_gives_the_same_logits(architecture: str, values: dict[str, str], tmp_path: Path) -> None:
+    teacher, batch = make_teacher(architecture=architecture, **values), make_batch(20)
+    randomise(teacher)
+    scorer = TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL))
+    scorer.save(str(tmp_path))
+    # Graph against graph: without one, bfloat16 products are rounded at other places.
+    models = (scorer, tf.saved_model.load(str(tmp_path)))
+    expected, found = (model.score(batch["ids"], batch["dense"], batch["fold"])["logits"] for model in models)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_scorer_calibrates_the_click_logit_only() -> None:
+    teacher, batch = make_teacher(), make_batch(20)
+    randomise(teacher)
+    scorer = TeacherScorer(teacher.trunk, (NUMERIC, CATEGORICAL), Calibration(0.8, 0.3))
+    found, raw = scorer.score(batch["ids"], batch["dense"], batch["fold"])["logits"], teacher(batch)
+    np.testing.assert_allclose(click_logit(found), 0.8 * click_logit(raw) + 0.3, rtol=1e-4, atol=1e-5)
+    within = within_class_log_probabilities
+    np.testing.assert_allclose(within(found), within(raw), rtol=1e-4, atol=1e-5)
+    assert not scorer.scale.trainable and not scorer.shift.trainable
+
+
+def make_toy(rows: int, seed: int) -> dict[str, tf.Tensor]:
+    """A log whose clicks follow from two columns together: whether exactly one of them has a value with a row."""
+    batch = make_batch(rows, seed)
+    first, second = batch["ids"].numpy().T
+    one = np.isin(first, (2, 3)) != (second == 2)
+    label = np.random.default_rng(seed).random(rows) < np.where(one, 0.9, 0.1)
+    return {**batch, "label": tf.constant(label, tf.float32)}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ensemble"), [*[(name, "mean") for name in ARCHITECTURES], ("mlp,finalmlp", "gated")]
+)
+def test_learns(architecture: str, ensemble: str) -> None:
+    values = {"dropout": 0.0, "embedding_dropout": 0.0, "linear_dropout": 0.0, "hidden": (16,)}
+    teacher = make_teacher(architecture=architecture, ensemble=ensemble, statistics="none", beta=0.01, **values)
+    teacher.compile(optimizer=keras.optimizers.Adam(0.02, jit_compile=False))
+    step = tf.function(teacher.train_step)
+    for number in range(80):
+        step(make_toy(256, number))
+    batch = make_toy(2000, 1000)
+    p_click = tf.sigmoid(click_logit(teacher(batch))).numpy()
+    y = batch["label"].numpy()
+    # Knowing nothing gives 0.69, knowing all 0.33.
+    assert -np.log(np.where(y == 1, p_click, 1 - p_click)).mean() < 0.4
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "gated"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_member_is_the_teacher_bit_for_bit(architecture: str, ensemble: str) -> None:
+    teacher, batch = make_teacher(architecture=architecture, ensemble=ensemble), make_batch(50)
+    (member,) = teacher.trunk.members
+    found, weights = teacher.trunk.outputs(batch)
+    assert weights is None and teacher.trunk.gate is None
+    np.testing.assert_array_equal(teacher(batch), found[:, 0])
+    assert [*map(id, member.trainable_variables)] == [*map(id, teacher.trainable_variables)]
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "gated"])
+def test_the_first_member_starts_as_the_only_one_would_and_the_others_do_not(ensemble: str) -> None:
+    batch = make_batch(50)
+    teacher = make_teacher(architecture="dcn,finalmlp,dcn", ensemble=ensemble)
+    first, second, third = np.moveaxis(teacher.trunk.outputs(batch)[0].numpy(), 1, 0)
+    np.testing.assert_array_equal(first, make_teacher(architecture="dcn")(batch))
+    assert (first != third).mean() > 0.9 and (first != second).mean() > 0.9
+    # Equal weights at the start, gated or not.
+    np.testing.assert_allclose(teacher(batch), (first + second + third) / 3, rtol=1e-4, atol=1e-6)
+
+
+def test_combined_logits_by_hand() -> None:
+    logits = tf.constant([[[1.0, 2.0], [3.0, 6.0]]])
+    np.testing.assert_allclose(combine(logits, None), [[2.0, 4.0]])
+    np.testing.assert_allclose(combine(logits, tf.constant([[0.75, 0.25]])), [[1.5, 3.0]])
+
+
+def test_the_gate_is_a_softmax_of_the_numbers() -> None:
+    teacher = make_teacher(architecture="mlp,mlp,mlp", ensemble="gated", statistics="none")
+    randomise(teacher)
+    batch = make_batch(30)
+    numbers = np.nan_to_num(batch["dense"].numpy().astype(np.float64))
+    kernel, bias = (weight.numpy() for weight in teacher.trunk.gate.weights)
+    odds = np.exp(numbers @ kernel + bias)
+    found = teacher.trunk.outputs(batch)[1]
+    np.testing.assert_allclose(found, odds / odds.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("ensemble", ["mean", "gated"])
+def test_loss_of_an_ensemble_by_hand(ensemble: str, beta: float) -> None:
+    teacher, batch = make_teacher(architecture="dcn,mlp", ensemble=ensemble, beta=beta), make_batch(24)
+    randomise(teacher)
+    y = batch["label"].numpy()
+    members = [hand_loss(z, y, 0.0, 1.0, 512) for z in np.moveaxis(teacher.trunk.outputs(batch)[0].numpy(), 1, 0)]
+    whole = [hand_loss(teacher(batch).numpy(), y, weight, 1.0, 512) for weight in (0.0, beta)]
+    expected = np.mean(members) + whole[1] - whole[0] + (whole[0] if ensemble == "gated" else 0.0)
+    np.testing.assert_allclose(teacher.compute_loss(batch), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "gated"])
+def test_members_learn_as_if_they_were_alone(ensemble: str) -> None:
+    batch = make_batch(40)
+    alone, together = (
+        make_teacher(architecture=name, ensemble=ensemble, beta=0.0) for name in ("finalmlp", "finalmlp,dcn")
+    )
+    randomise(together)
+    for mine, others in zip(alone.trainable_variables, together.trunk.members[0].trainable_variables, strict=True):
+        mine.assign(others)
+    first = {id(variable) for variable in together.trunk.members[0].trainable_variables}
+    found = [
+        gradient
+        for variable, gradient in zip(together.trainable_variables, gradients_of(together, batch), strict=True)
+        if id(variable) in first
+    ]
+    for mine, expected in zip(found, gradients_of(alone, batch), strict=True):
+        np.testing.assert_allclose(2 * mine, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_gate_does_not_learn_from_the_auxiliary_loss() -> None:
+    found = []
+    for beta in (0.0, 0.5):
+        teacher = make_teacher(architecture="dcn,mlp", ensemble="gated", beta=beta)
+        randomise(teacher)
+        with tf.GradientTape() as tape:
+            loss = teacher.compute_loss(make_batch(40))
+        found.append(tape.gradient(loss, teacher.trunk.gate.kernel).numpy())
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0]).max() > 0
+
+
+def test_the_penalty_on_embeddings_is_the_mean_over_members() -> None:
+    totals = []
+    for architecture in ("mlp", "mlp,mlp"):
+        teacher = make_teacher(architecture=architecture, embedding_l2=0.1)
+        for member in teacher.trunk.members:
+            member.embeddings.table.assign(tf.ones_like(member.embeddings.table))
+        teacher.compute_loss(make_batch(10), training=True)
+        totals.append(float(sum(teacher.losses)))
+    # Four columns of three floats and a linear one.
+    np.testing.assert_allclose(totals, [0.1 * 4 * 4] * 2, rtol=1e-5)

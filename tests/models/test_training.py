@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +14,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from features.errors import ConfigError
+import models.training
+from features.errors import TrainingError
 from models.backend import keras, tf, tfrs
+from models.dropout import Dropout
+from models.embeddings import EmbeddingTable
 from models.heads import click_logit
-from models.layers import EmbeddingTable
 from models.losses import class_cross_entropy, mean_loss
-from models.training import LoopSettings, WeightAverage, best_evaluation, evaluate, fit, start
+from models.training import CHECKPOINTS, TENSORBOARD, LoopSettings, Stream, evaluate, fit, start
 from pipeline.config import TrainingConfig, narrow
 
 ROWS, VALID = 160, 120
@@ -51,8 +56,11 @@ def make_rows(rows: int, seed: int, flip: bool = False) -> dict[str, np.ndarray]
     }
 
 
-def training(batch_size: int = 16, **options: Any) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(make_rows(ROWS, 0, **options)).batch(batch_size).repeat()
+def training(rows: dict[str, np.ndarray] | None = None, batch_size: int = 16) -> Stream:
+    """The same batches in every epoch."""
+    rows = make_rows(ROWS, 0) if rows is None else rows
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    return lambda epoch, batch: batches.repeat().skip(batch)
 
 
 def validation(flip: bool = False) -> tf.data.Dataset:
@@ -67,7 +75,9 @@ def make_settings(**values: Any) -> LoopSettings:
 def train(valid: tf.data.Dataset, **values: Any) -> tuple[Small, pd.DataFrame, list[tuple[float, str]]]:
     start(0)
     model, seen = Small(), []
-    history = fit(model, training(), valid, ROWS, make_settings(**values), lambda rows, note: seen.append((rows, note)))
+    settings = make_settings(**values)
+    with tempfile.TemporaryDirectory() as folder:
+        history = fit(model, training(), valid, ROWS, settings, lambda rows, note: seen.append((rows, note)), folder)
     return model, history, seen
 
 
@@ -131,24 +141,18 @@ def test_the_metrics_of_an_evaluation_are_those_of_all_validation_rows() -> None
     assert found["rows"] == VALID
 
 
-def test_best_evaluation() -> None:
-    history = pd.DataFrame({"epoch": [0.5, 1.0, 1.5], "valid_logloss": [0.6, 0.4, 0.5]})
-    assert best_evaluation(history) == {"epoch": 1.0, "valid_logloss": 0.4}
-
-
 @pytest.mark.parametrize("rate", [1e30, math.inf])
 def test_a_loss_that_is_not_finite_is_the_users_error(rate: float) -> None:
-    with pytest.raises(ConfigError, match=r"training loss must stay finite. Received: (nan|inf) after .* steps"):
+    with pytest.raises(TrainingError, match=r"training loss must stay finite and .* Received: \S+ after \d+ steps"):
         train(validation(), learning_rate=rate)
 
 
-def test_nan_in_the_data_is_reported_as_well() -> None:
+def test_nan_in_the_data_is_reported_as_well(tmp_path: Path) -> None:
     rows = make_rows(ROWS, 0)
     rows["dense"][3, 1] = np.nan
-    batches = tf.data.Dataset.from_tensor_slices(rows).batch(16).repeat()
     start(0)
-    with pytest.raises(ConfigError, match="must stay finite. Received: nan"):
-        fit(Small(), batches, validation(), ROWS, make_settings(), lambda *_: None)
+    with pytest.raises(TrainingError, match=r"must stay finite .* Received: nan"):
+        fit(Small(), training(rows), validation(), ROWS, make_settings(), lambda *_: None, str(tmp_path))
 
 
 def test_the_same_seed_trains_the_same_model(learned: tuple[Small, pd.DataFrame, list[tuple[float, str]]]) -> None:
@@ -162,7 +166,7 @@ def test_the_same_seed_trains_the_same_model(learned: tuple[Small, pd.DataFrame,
 def test_start_seeds_what_is_drawn_later() -> None:
     def draw(seed: int) -> np.ndarray:
         start(seed)
-        return keras.layers.Dropout(0.5)(tf.ones([20, 20]), training=True).numpy()
+        return tf.random.normal([20]).numpy()
 
     np.testing.assert_array_equal(draw(3), draw(3))
     assert (draw(3) != draw(4)).any()
@@ -174,48 +178,6 @@ def test_a_model_of_averaged_weights_is_evaluated_and_kept() -> None:
     assert history["valid_logloss"].min() < 0.5
     plain, _, _ = train(validation(), epochs=6.0)
     assert (model.layer.kernel.numpy() != plain.layer.kernel.numpy()).all()
-
-
-def averages(values: np.ndarray, decay: float, every: int) -> np.ndarray:
-    """Exponential moving average of values[0], values[1], ..., taken at every so many steps."""
-    average = values[0].astype(np.float64)
-    for step in range(every, len(values), every):
-        rate = 1 - min(decay, (1 + step) / (10 + step)) ** every
-        average = average + rate * (values[step] - average)
-    return average
-
-
-@pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
-@pytest.mark.parametrize("steps", [1, 4, 37, 120])
-def test_weight_average_against_a_recursion(decay: float, steps: int) -> None:
-    values = np.random.default_rng(0).normal(size=(steps + 1, 3)).astype(np.float32)
-    variable = tf.Variable(values[0])
-    average = WeightAverage([variable], decay)
-    for value in values[1:]:
-        variable.assign(value)
-        average.update()
-    with average.applied():
-        np.testing.assert_allclose(variable, averages(values, decay, every=4), rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(variable, values[-1])
-
-
-def test_weights_that_do_not_change_are_their_own_average() -> None:
-    variable = tf.Variable([1.5, -2.0])
-    average = WeightAverage([variable], 0.99)
-    for _ in range(20):
-        average.update()
-    with average.applied():
-        np.testing.assert_array_equal(variable, [1.5, -2.0])
-
-
-def test_no_average_leaves_the_weights_alone() -> None:
-    variable = tf.Variable([1.0])
-    average = WeightAverage([variable], 0.0)
-    variable.assign([5.0])
-    average.update()
-    with average.applied():
-        np.testing.assert_array_equal(variable, [5.0])
-    np.testing.assert_array_equal(variable, [5.0])
 
 
 def weighted_mean(rows: dict[str, np.ndarray], model: Small) -> float:
@@ -231,12 +193,12 @@ class Weighted(Small):
         return mean_loss(losses, batch.get("weight"))
 
 
-def test_evaluations_are_weighted() -> None:
+def test_evaluations_are_weighted(tmp_path: Path) -> None:
     rows = {**make_rows(VALID, 1), "weight": np.random.default_rng(4).choice([0.0, 0.5, 3.0], VALID)}
     batches = tf.data.Dataset.from_tensor_slices(rows).batch(50)
     start(0)
     model = Weighted()
-    history = fit(model, training(), batches, ROWS, make_settings(), lambda *_: None)
+    history = fit(model, training(), batches, ROWS, make_settings(), lambda *_: None, str(tmp_path))
     assert history["valid_logloss"].min() == pytest.approx(weighted_mean(rows, model), rel=1e-6)
     found = evaluate(lambda batch: click_logit(model(batch)), batches)
     logits = click_logit(model(rows)).numpy()
@@ -244,16 +206,126 @@ def test_evaluations_are_weighted() -> None:
     assert found["auc"] == pytest.approx(expected, abs=1e-3) and found["rows"] == VALID
 
 
-def test_rows_without_weight_teach_nothing() -> None:
+def test_rows_without_weight_teach_nothing(tmp_path: Path) -> None:
     """Half of the rows follow the opposite rule, with a weight of 0."""
     good, bad = make_rows(ROWS, 0), make_rows(ROWS, 0, flip=True)
     rows = {name: np.concatenate([good[name], bad[name]]) for name in good}
-    rows["weight"] = np.repeat(np.float32([1, 0]), ROWS)
     order = np.random.default_rng(0).permutation(2 * ROWS)
-    batches = tf.data.Dataset.from_tensor_slices({k: v[order] for k, v in rows.items()}).batch(32).repeat()
     losses = []
-    for made in (batches, batches.map(lambda batch: {**batch, "weight": tf.ones_like(batch["weight"])})):
+    for name, weights in (("weighted", [1, 0]), ("equal", [1, 1])):
+        made = {**rows, "weight": np.repeat(np.float32(weights), ROWS)}
+        stream = training({key: value[order] for key, value in made.items()}, 32)
         start(0)
-        history = fit(Weighted(), made, validation(), 2 * ROWS, make_settings(batch_size=32), lambda *_: None)
+        settings, folder = make_settings(batch_size=32), str(tmp_path / name)
+        history = fit(Weighted(), stream, validation(), 2 * ROWS, settings, lambda *_: None, folder)
         losses.append(history["valid_logloss"].min())
     assert losses[0] < 0.5 < losses[1] - 0.1
+
+
+class Dropping(Small):
+    """The same model with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = Dropout(0.3, 5, "dropout")
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        return super().call({**batch, "dense": self.dropout(batch["dense"], training=training)}, training)
+
+
+class Killed(Exception):
+    """In place of a signal."""
+
+
+def fit_dropping(folder: Path, kill_at: int | None, **values: Any) -> tuple[Dropping, pd.DataFrame]:
+    """Trains with chunks of four steps and a checkpoint after each; ends with `Killed` at a chunk."""
+    start(0)
+    model, seen = Dropping(), []
+
+    def progress(rows: float, note: str) -> None:
+        seen.append(rows)
+        if len(seen) == kill_at:
+            raise Killed
+
+    settings = make_settings(averaging=0.9, **values)
+    history = fit(model, training(), validation(), ROWS, settings, progress, str(folder), checkpoint_seconds=0)
+    return model, history
+
+
+@pytest.mark.parametrize("schedule", ["linear", "plateau"])
+@pytest.mark.parametrize("table_optimizer", ["adam", "adagrad"])
+@pytest.mark.parametrize("kill_at", [1, 3, 4])
+def test_a_killed_training_goes_on_where_it_was(
+    kill_at: int, table_optimizer: str, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.training, "_CHUNK_STEPS", 4)
+    values = {"table_optimizer": table_optimizer, "schedule": schedule, "evaluations": 1, "epochs": 2.0}
+    whole, expected = fit_dropping(tmp_path / "whole", None, **values)
+    with pytest.raises(Killed):
+        fit_dropping(tmp_path / "killed", kill_at, **values)
+    again, history = fit_dropping(tmp_path / "killed", None, **values)
+    for mine, theirs in zip(again.trainable_variables, whole.trainable_variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"))
+
+
+def test_a_finished_training_is_taken_from_its_checkpoint(tmp_path: Path) -> None:
+    whole, expected = fit_dropping(tmp_path, None)
+    again, history = fit_dropping(tmp_path, 1)
+    pd.testing.assert_frame_equal(history, expected)
+    np.testing.assert_array_equal(again.layer.kernel, whole.layer.kernel)
+
+
+def test_an_explosion_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    rows = {name: np.concatenate([value] * 2) for name, value in make_rows(ROWS, 0).items()}
+    rows["dense"][ROWS + 5] = 1e9
+    stream = training(rows)
+    start(0)
+    with pytest.raises(TrainingError, match=r"below .* Received: .* after \d+ steps; lower the learning rate"):
+        fit(Small(), stream, validation(), ROWS, make_settings(evaluations=5), lambda *_: None, str(tmp_path))
+    (state,) = (tmp_path / CHECKPOINTS).glob("latest-*/state.json")
+    assert json.loads(state.read_text())["record"]["step"] == 10
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
+    start(0)
+    model, rows = Small(), make_rows(ROWS, 0)
+    history = fit(model, training(), None, ROWS, make_settings(), lambda *_: None, str(tmp_path), stop_after=17)
+    assert list(history.columns) == ["epoch", "rows_seen", "train_loss", "seconds"]
+    np.testing.assert_allclose(history["epoch"], [0.5, 1.0, 1.5, 1.7])
+    same, untouched = Small(), Small()
+    start(0)
+    fit(same, training(), validation(), ROWS, make_settings(), lambda *_: None, str(tmp_path / "x"), stop_after=17)
+    untouched(rows)
+    np.testing.assert_array_equal(same.layer.kernel, model.layer.kernel)
+    assert (model.layer.kernel != untouched.layer.kernel).numpy().any()
+
+
+def test_what_an_evaluation_raises_ends_the_training(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+
+    def stop(row: dict[str, float]) -> None:
+        rows.append(row)
+        if len(rows) == 2:
+            raise Killed
+
+    start(0)
+    with pytest.raises(Killed):
+        fit(
+            Small(), training(), validation(), ROWS, make_settings(), lambda *_: None, str(tmp_path), on_evaluation=stop
+        )
+    assert [row["epoch"] for row in rows] == [0.5, 1.0]
+
+
+def test_on_a_plateau_the_learning_rate_drops_and_is_logged(tmp_path: Path) -> None:
+    start(0)
+    settings = make_settings(schedule="plateau", epochs=3.0)
+    fit(Small(), training(), validation(flip=True), ROWS, settings, lambda *_: None, str(tmp_path))
+    logged: dict[str, list[float]] = {}
+    (path,) = (tmp_path / TENSORBOARD).iterdir()
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            logged.setdefault(value.tag, []).append(value.simple_value)
+    # The first of six evaluations is the best one; after two more without a better one the rate is a tenth.
+    np.testing.assert_allclose(logged["learning_rate"], [0.05, 0.05, 0.05, 0.005, 0.005, 0.0005], rtol=1e-5)
+    assert set(logged) >= {"train_loss", "valid_logloss", "valid_auc", "rows_per_second", "rows_seen"}
