@@ -17,6 +17,8 @@ TRAIN = [
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tf-keras>=2.18,<2.22",
 ]
+BOOST = ["lightgbm>=4.5,<5"]
+TUNE = ["optuna>=4,<5"]
 GCP = ["apache-beam[gcp]>=2.70,<2.78"]
 DEV = [
     "hypothesis>=6.100,<7",
@@ -39,6 +41,6 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=["features", "models", "pipeline"],
     install_requires=CORE,
-    extras_require={"train": TRAIN, "gcp": GCP, "dev": DEV},
+    extras_require={"train": TRAIN, "boost": BOOST, "tune": TUNE, "gcp": GCP, "dev": DEV},
     entry_points={"console_scripts": ["ctr-distill = pipeline.cli:main"]},
 )

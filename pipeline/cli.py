@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,11 +16,12 @@ from features.errors import ConfigError, CtrDistillError
 from features.schema import CRITEO, Schema
 from models.methods import METHODS
 from pipeline import config as settings
-from pipeline.flags import Parser, add_inputs, add_settings, sections
+from pipeline.flags import Parser, add_inputs, add_preset, add_settings, sections
 
 Handler = Callable[[argparse.Namespace, list[str]], None]
 
 DEFAULT_METHODS = "hard,kd,subclass"
+TEACHER, TEACHER_COMMAND = "teacher", "train-teacher"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,10 +60,14 @@ def _runs_elsewhere(options: argparse.Namespace, rest: list[str]) -> bool:
 
 def _require_tensorflow() -> None:
     """Says that the ``train`` extra is not installed, before hours of preprocessing."""
-    for package in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
+    _require("train", "tensorflow", "tf_keras", "tensorflow_recommenders")
+
+
+def _require(extra: str, *packages: str) -> None:
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise ConfigError(
-                f"This command must have the train extra: pip install 'ctr-distill[train]'. Received: no {package}."
+                f"This command must have the {extra} extra: pip install 'ctr-distill[{extra}]'. Received: no {package}."
             )
 
 
@@ -86,14 +93,25 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(run, settings.PreprocessConfig)
     add_settings(run, settings.TeacherConfig, "teacher")
     add_settings(run, settings.StudentConfig, "student")
+    tune = _add_tune(commands)
+    refit = _add(commands, "refit", "a finished run once more, trained on its validation rows too", _refit, beam=True)
+    refit.add_argument("--output", required=True, metavar="RUN", help="the new run: a new folder, or an earlier refit")
     _add_looks(commands)
     for command in (preprocess, run):
         command.add_argument("--dry-run", action="store_true", help="print the plan with disk and memory, and stop")
-    for command in (preprocess, teacher, precompute, distill, evaluate, report, run):
+    for command in (preprocess, teacher, precompute, distill, evaluate, report, run, tune, refit):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
-    for command in (preprocess, teacher, distill, run):
+    for command in (preprocess, teacher, distill, run, tune):
         command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
-    for command in (teacher, precompute, distill, evaluate, run):
+    for command in (teacher, distill, run, tune):
+        add_preset(command)
+    for command in (teacher, run, refit):
+        command.add_argument(
+            "--parallel",
+            type=int,
+            help="teachers of the cross-fitting that are trained at a time (default: what cores and memory allow)",
+        )
+    for command in (teacher, precompute, distill, evaluate, run, refit):
         command.add_argument(
             "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
         )
@@ -134,6 +152,20 @@ def _add_generate(commands: Any) -> None:
     )
 
 
+def _add_tune(commands: Any) -> argparse.ArgumentParser:
+    command = _add(commands, "tune", "search for better settings of a model, on the validation rows", _tune)
+    command.add_argument(
+        "--model", default=TEACHER, choices=(TEACHER, *METHODS), help="what is tuned (default: %(default)s)"
+    )
+    command.add_argument(
+        "--budget", default="30m", metavar="TIME", help="how long to search: 90s, 30m or 2h (default: %(default)s)"
+    )
+    command.add_argument(
+        "--output", metavar="FILE", help="a copy of the best settings (they are in RUN/tune/MODEL/best.yaml)"
+    )
+    return command
+
+
 def _add_looks(commands: Any) -> None:
     """The commands that look at a log or at a run."""
     schema = _add(commands, "schema", "propose a schema from the first rows of a log", _propose, tensorflow=False)
@@ -159,6 +191,12 @@ def _add_predict(commands: Any) -> None:
 
 def _config(options: argparse.Namespace) -> settings.Config:
     return settings.resolve(sections(options))
+
+
+def _config_for(options: argparse.Namespace, run: Any) -> settings.Config:
+    """The configuration with the preset for the rows of a run."""
+    config = _config(options)
+    return config.for_rows(run.spec().rows["train"])
 
 
 def _schema(options: argparse.Namespace) -> Schema:
@@ -253,14 +291,22 @@ def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
     _say(done, "examples", run.file("examples"))
 
 
+def _writing(run: Any) -> contextlib.AbstractContextManager[None]:
+    """The lock of a run; of several workers the chief has it."""
+    from models.workers import is_chief
+
+    lock: contextlib.AbstractContextManager[None] = run.lock()
+    return lock if is_chief() else contextlib.nullcontext()
+
+
 def _train_teacher(options: argparse.Namespace, _: list[str]) -> None:
-    run, config = _open_run(options), _config(options)
-    run.manifest("examples")
+    run = _open_run(options)
+    config = _config_for(options, run)
     _make_deterministic(options)
     from pipeline.train_teacher import train_teacher
 
-    with run.lock():
-        done = train_teacher(run, config.teacher)
+    with _writing(run):
+        done = train_teacher(run, config.teacher_config(), options.parallel, options.deterministic)
     _say(done, "teacher", run.file("teacher"))
 
 
@@ -276,14 +322,14 @@ def _precompute(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _distill(options: argparse.Namespace, _: list[str]) -> None:
-    run, config = _open_run(options), _config(options)
-    run.manifest("examples")
+    run = _open_run(options)
+    config = _config_for(options, run)
     if METHODS[options.method].needs_targets:
         run.manifest("targets")
     _make_deterministic(options)
     from pipeline.distill import distill
 
-    with run.lock():
+    with _writing(run):
         done = distill(run, options.method, config.student_config(options.method))
     _say(done, "student", run.file("students", options.method))
 
@@ -329,11 +375,58 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
             beam_options,
             force=options.force,
             before_training=lambda: _make_deterministic(options),
+            parallel=options.parallel,
+            deterministic=options.deterministic,
         )
     if not done:
         print(f"nothing to do: {run.path} is finished")
     _print_tables(run)
     print(f"report: {run.file('report', 'index.html')}")
+
+
+def _tune(options: argparse.Namespace, _: list[str]) -> None:
+    _require("tune", "optuna")
+    from pipeline.tune import budget_seconds, tune
+
+    run, seconds = _open_run(options), budget_seconds(options.budget)
+    config = _config_for(options, run)
+    if options.model != TEACHER and METHODS[options.model].needs_targets:
+        run.manifest("targets")
+    with run.lock():
+        found = tune(run, options.model, config, seconds)
+    path = found.path
+    if options.output:
+        path = options.output
+        shutil.copyfile(found.path, path)
+    command = TEACHER_COMMAND if options.model == TEACHER else f"distill --method {options.model}"
+    print(
+        f"best of {found.trials} trials: valid logloss {found.valid_logloss:.5f} in trial {found.trial}; with the "
+        f"present settings {found.present:.5f}\nuse it: ctr-distill {command} --run {run.path} --config {path}"
+    )
+
+
+def _refit(options: argparse.Namespace, rest: list[str]) -> None:
+    from pipeline.refit import refit
+    from pipeline.workspace import Run
+
+    original, run = _open_run(options), Run(options.output.rstrip("/"))
+    beam_options = _beam_options(options, rest)
+    with run.lock():
+        done = refit(
+            original,
+            run,
+            beam_options,
+            parallel=options.parallel,
+            deterministic=options.deterministic,
+            before_training=lambda: _make_deterministic(options),
+        )
+    if not done:
+        print(f"nothing to do: {run.path} is finished")
+    if run.spec().rows["test"]:
+        _print_tables(run)
+        print(f"report: {run.file('report', 'index.html')}")
+    else:
+        print(f"students: {run.file('students')} (without test rows there is no report)")
 
 
 def _print_tables(run: Any) -> None:

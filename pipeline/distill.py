@@ -2,172 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from features.spec import ExamplesSpec
-from features.statistics import NO_FOLD, ClickCounts
-from features.vocabulary import Vocabulary
+from features.statistics import NO_FOLD
 from models.backend import tf
-from models.calibration import Calibration, fit_calibration
-from models.heads import click_logit
-from models.inputs import ShardFiles, evaluation_batches, training_batches
+from models.calibration import Calibration
+from models.history import best_evaluation
+from models.inputs import Batch
 from models.methods import METHODS
 from models.serving import ServingModule
 from models.serving_features import FEATURES_FILE, ServingFeatures, features_json, serving_statistics
-from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
-from models.tables import FoldTables, TableLayout
+from models.student import Student, StudentTrunk, mean_click_logit
+from models.tables import TableLayout
 from models.teacher import parameters
-from models.training import LoopSettings, best_evaluation, fit, start
+from models.workers import is_chief, workers
 from pipeline import storage
-from pipeline.config import StudentConfig, narrow, plain
+from pipeline.calibrate import calibrate, calibration_json
+from pipeline.config import StudentConfig, plain, require
+from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
-from pipeline.progress import Progress
-from pipeline.stage_inputs import (
-    click_counts,
-    example_files,
-    naming_damage,
-    read_vocabularies,
-    require_local,
-    require_validation,
-    table_layout,
-    target_files,
-)
-from pipeline.workspace import TARGETS, Run, student_stage
+from pipeline.originals import student_history
+from pipeline.stage_inputs import require_local, require_validation
+from pipeline.student_part import StudentData, TrainedStudent, train_student
+from pipeline.workspace import TARGETS, Run, ensemble_stage, student_stage
+
+__all__ = ["StudentData", "TrainedStudent", "distill", "train_student"]
+
+MODEL = "model/1"
 
 
-@dataclass(frozen=True)
-class StudentData:
-    """What students of a run are trained on.
-
-    Args:
-        spec: of the examples.
-        vocabularies: of each categorical column.
-        counts: clicks of their values by fold.
-        training: the training shards, with targets if there are any.
-        validation: the validation shards.
-    """
-
-    spec: ExamplesSpec
-    vocabularies: list[Vocabulary]
-    counts: ClickCounts
-    training: ShardFiles
-    validation: ShardFiles
-
-    @classmethod
-    def read(cls, run: Run, targets: bool) -> StudentData:
-        """Reads the data of a run, with the teacher's targets or without."""
-        spec = run.spec()
-        require_validation(spec)
-        vocabularies = read_vocabularies(run, spec)
-        return cls(
-            spec,
-            vocabularies,
-            click_counts(vocabularies, spec),
-            target_files(run, spec, "train") if targets else example_files(run, spec, "train"),
-            example_files(run, spec, "valid"),
-        )
-
-
-@dataclass(frozen=True)
-class TrainedStudent:
-    """A student with the weights of its best evaluation.
-
-    Args:
-        student: the model.
-        layout: of its embedding table.
-        history: see :func:`models.training.fit`.
-    """
-
-    student: Student
-    layout: TableLayout
-    history: pd.DataFrame
-
-
-def train_student(
-    data: StudentData, method: str, config: StudentConfig, progress: Callable[[float, str], None]
-) -> TrainedStudent:
-    """Trains the student of a method; nothing is written."""
-    chosen = METHODS[method]
-    start(config.seed)
-    settings = narrow(config, StudentSettings)
-    layout = table_layout(data.vocabularies, data.spec, config.min_count)
-    subclasses = data.training.outputs // 2 if chosen.wide_head else 1
-    trunk = StudentTrunk(layout, data.spec.base_rate, subclasses, settings)
-    tables = FoldTables(layout, data.counts, config.smoothing, kept_only=True)
-    student = Student(trunk, tables, chosen, settings)
-    with naming_damage(data.training, data.validation):
-        history = fit(
-            student,
-            training_batches(data.training, config.batch_size, config.seed),
-            evaluation_batches(data.validation),
-            data.spec.rows["train"],
-            narrow(config, LoopSettings),
-            progress,
-        )
-    tie_untrained(trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
-    return TrainedStudent(student, layout, history)
-
-
-def distill(run: Run, method: str, config: StudentConfig) -> bool:
+def distill(run: Run, method: str, config: StudentConfig, original: Run | None = None) -> bool:
     """Trains and exports the student of a method; returns whether there was anything to do.
+
+    With several generations the last one is the student, and the mean of all of them a model of its own beside it.
 
     Args:
         run: the run directory; the caller holds its lock.
         method: a key of :data:`models.methods.METHODS`.
         config: settings.
+        original: for a refit, the run whose finished student is repeated.
     """
     if METHODS[method].needs_targets:
         require_current(run, TARGETS)
-    stage, key = student_stage(method), student_key(run, method, config)
+    stage, key = student_stage(method), student_key(run, method, config, original)
     if run.is_done(stage, key):
         return False
     require_local(run)
-    run.begin(stage, key)
+    if not original:
+        require_validation(run.spec())
+    require(
+        workers().count == 1 or config.generations == 1,
+        "generations must be 1 with several workers",
+        config.generations,
+    )
+    if is_chief():
+        run.begin(stage, key)
     data = StudentData.read(run, METHODS[method].needs_targets)
-    # At most so many rows: training may stop before.
-    progress = Progress(f"student {method}", config.epochs * data.spec.rows["train"], "rows")
-    trained = train_student(data, method, config, progress.update)
-    best = best_evaluation(trained.history)
-    progress.close(f"valid logloss {best['valid_logloss']:.5f} after {best['epoch']:.2f} epochs")
-    calibration = _calibrate(trained.student, data.validation)
-    _export(run.file(stage, "model/1"), trained, data, calibration, config)
-    storage.write_bytes(run.file(stage, "history.csv"), trained.history.to_csv(index=False).encode())
-    metrics = {"valid_logloss": float(best["valid_logloss"]), "epoch": float(best["epoch"])}
-    storage.write_json(run.file(stage, "metrics.json"), metrics)
-    contents = {
-        "method": method,
-        "sources": student_sources(run, method),
-        "model": "model/1",
-        "parameters": parameters(trained.student),
-        "calibration": {"scale": calibration.scale, "shift": calibration.shift, "reason": calibration.reason},
-        "settings": plain(config),
+    generations = train_generations(run, data, method, config, original)
+    if not is_chief():
+        return True
+    contents = {"method": method, "sources": student_sources(run, method), "settings": plain(config)}
+    models = {stage: generations.trunks[-1:]}
+    if config.generations > 1:
+        models[ensemble_stage(method)] = generations.trunks
+    exported = {
+        name: _export(run, name, data, config, generations.last, trunks, original) for name, trunks in models.items()
     }
-    run.finish(stage, key, contents)
+    _write_histories(run, stage, config, generations)
+    remove_scratch(run, method, config)
+    # The student's own manifest comes last: it says that all is there.
+    for name, values in reversed(exported.items()):
+        run.finish(name, key, {**contents, **values})
     return True
 
 
-def _calibrate(student: Student, validation: ShardFiles) -> Calibration:
-    score = tf.function(lambda batch: click_logit(student(batch)), reduce_retracing=True)
-    names = ("label", "weight") if validation.weighted else ("label",)
-    batches = [
-        (score(batch).numpy(), *(batch[name].numpy() for name in names)) for batch in evaluation_batches(validation)
-    ]
-    return fit_calibration(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
-
-
 def _export(
-    path: str, trained: TrainedStudent, data: StudentData, calibration: Calibration, config: StudentConfig
-) -> None:
-    layout, counts = trained.layout, data.counts
-    features = ServingFeatures.of(data.spec, [vocabulary.values for vocabulary in data.vocabularies], layout.kept)
-    statistics = None
-    if config.statistics:
-        found = counts.statistics(config.smoothing)
-        statistics = serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], counts.starts)
-    with storage.publish_folder(path) as folder:
-        ServingModule(trained.student.trunk, features, calibration, statistics).save(folder)
+    run: Run,
+    stage: str,
+    data: StudentData,
+    config: StudentConfig,
+    trained: TrainedStudent,
+    trunks: Sequence[StudentTrunk],
+    original: Run | None,
+) -> dict[str, Any]:
+    """Calibrates the mean of some trunks as a whole and exports it; returns what its manifest says of it."""
+    if original:
+        calibration = Calibration(**original.manifest(stage)["calibration"])
+    else:
+        assert data.validation is not None
+        calibration = calibrate(_Ensemble(trained.student, trunks), data.validation)
+    features = ServingFeatures.of(
+        data.spec, [vocabulary.values for vocabulary in data.vocabularies], trained.layout.kept
+    )
+    statistics = _statistics(data, config, trained.layout)
+    with storage.publish_folder(run.file(stage, MODEL)) as folder:
+        ServingModule(trunks, features, calibration, statistics).save(folder)
         storage.write_bytes(storage.join(folder, FEATURES_FILE), features_json(features))
+    return {
+        "model": MODEL,
+        "parameters": sum(map(parameters, trunks)),
+        "calibration": calibration_json(calibration),
+    }
+
+
+class _Ensemble:
+    """Gives batches two logits, whose difference is the mean click logit of some trunks.
+
+    Args:
+        student: looks the batches up.
+        trunks: of the same table layout.
+    """
+
+    def __init__(self, student: Student, trunks: Sequence[StudentTrunk]) -> None:
+        self._student, self._trunks = student, trunks
+
+    def __call__(self, batch: Batch, training: bool) -> tf.Tensor:
+        click = mean_click_logit(self._trunks, *self._student.look_up(batch))
+        return tf.stack([tf.zeros_like(click), click], axis=1)
+
+
+def _statistics(data: StudentData, config: StudentConfig, layout: TableLayout) -> Any:
+    if not config.statistics:
+        return None
+    found = data.counts.statistics(config.smoothing)
+    return serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], data.counts.starts)
+
+
+def _write_histories(run: Run, stage: str, config: StudentConfig, generations: Generations) -> None:
+    """The history of each training, that of the last one under the plain name, and their best evaluations."""
+    bests = []
+    for number, history in enumerate(generations.histories, start=1):
+        name = run.file(stage, student_history(config, number))
+        storage.write_bytes(name, history.to_csv(index=False).encode())
+        best = best_evaluation(history)
+        loss = best.get("valid_logloss")
+        bests.append({"valid_logloss": None if loss is None else float(loss), "epoch": float(best["epoch"])})
+    storage.write_json(run.file(stage, "metrics.json"), {**bests[-1], "generations": bests})

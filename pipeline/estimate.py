@@ -166,7 +166,7 @@ def _pieces(
 def _examples(rows: float, schema: Schema, layout: str) -> float:
     """Bytes of all shards."""
     columns = len(schema.numeric) + len(schema.categorical)
-    extra = 4 * (schema.weight is not None) + 8 * (schema.group is not None)
+    extra = len(schema.outcomes) + 4 * (schema.weight is not None) + 8 * (schema.group is not None)
     if layout == ROWS:
         names = sum(len(name.encode()) for name in (*schema.numeric, *schema.categorical))
         # A field: its name, its value of 4 or 5 bytes, and the bytes around them.
@@ -181,7 +181,7 @@ def _vocabulary_bytes(growth: Growth, rows: float, config: PreprocessConfig) -> 
 
 def _scratch(rows: float, share: float, growth: Sequence[Growth], schema: Schema) -> float:
     """Bytes of the parsed rows and of the counts of one range."""
-    fixed = 9 + 4 * (schema.weight is not None) + 8 * (schema.group is not None)
+    fixed = 9 + len(schema.outcomes) + 4 * (schema.weight is not None) + 8 * (schema.group is not None)
     bytes_ = rows * (fixed + 2 * len(schema.numeric))
     for item in growth:
         values = item.values(rows)

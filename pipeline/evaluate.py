@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,16 @@ import numpy.typing as npt
 from features.blocks import Block
 from features.targets import TargetBlock
 from models.backend import tf
-from models.calibration import Calibration, fit_calibration
 from models.estimates import sigmoid, subclass_click_logits
 from models.metrics import ClickMetrics, paired_difference
 from models.subclasses import SubclassHealth
 from pipeline import storage
 from pipeline.keys import evaluation_key, finished_students, require_current
-from pipeline.precompute import LoadedTeacher, TeacherFiles
+from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
+from pipeline.originals import refit_record
 from pipeline.progress import Progress
-from pipeline.scored_rows import ScoredRows, row_weights
-from pipeline.stage_inputs import read_with_targets
+from pipeline.scored_rows import ScoredRows
+from pipeline.stage_inputs import labels_of, outcome_of, read_with_targets
 from pipeline.truth import read_truths
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
 
@@ -71,7 +71,7 @@ def evaluate(run: Run) -> bool:
     run.begin(REPORT, key)
     progress = Progress("evaluate", None, "rows")
     evaluator = _Evaluator(run)
-    splits = [split for split in SPLITS if sum(shard["rows"] for shard in run.shards(split))]
+    splits = evaluator.splits
     evaluations = {split: evaluator.split(split) for split in splits}
     main = splits[-1]
     models = {
@@ -84,9 +84,11 @@ def evaluate(run: Run) -> bool:
         }
         for model in evaluator.models
     }
-    models["teacher"] |= evaluator.subclasses()
+    models["teacher"] |= evaluator.subclasses() | evaluator.label()
     comparisons = [row for split in splits for row in _comparisons(split, evaluations[split])]
+    record = refit_record(run)
     value = {"models": models, "comparisons": comparisons, "splits": splits, **evaluator.weighting()}
+    value |= {"refit": record} if record else {}
     storage.write_json(run.file(REPORT, "metrics.json"), without_nan(value))
     run.finish(REPORT, key, {"models": evaluator.models})
     progress.close(f"{len(evaluator.models)} models")
@@ -107,6 +109,7 @@ class _Evaluator:
 
     def __init__(self, run: Run) -> None:
         self._run, self._spec = run, run.spec()
+        self.splits = [split for split in SPLITS if self._spec.rows[split]]
         self._targets = run.manifest(TARGETS)
         self._students = {stage: load_student(run, stage) for stage in finished_students(run)}
         self.models = ["teacher", *self._students]
@@ -114,7 +117,7 @@ class _Evaluator:
         self._truths = read_truths(inputs)
         kinds = max((int(truth.kinds.max(initial=0)) + 1 for truth in (self._truths or {}).values()), default=0)
         self._health = SubclassHealth.empty(self._targets["outputs"] // 2, kinds)
-        self._teacher_calibration = self._calibrate_teacher()
+        self._outcome = outcome_of(self._spec, self._targets["label"])
 
     def split(self, split: str) -> dict[str, Evaluation]:
         """All models on one split."""
@@ -122,14 +125,21 @@ class _Evaluator:
         for source, block, target in self._blocks(split):
             truth = self._truths[source] if self._truths else None
             rows = ScoredRows.of(block, source, self._spec.negative_rate, truth)
-            if split == "valid":
-                self._health.update(target.logits, block.labels, rows.kinds, rows.weights)
-            teacher = self._teacher_calibration.apply(subclass_click_logits(target.logits))
-            evaluations["teacher"].update(rows, teacher + math.log(self._spec.negative_rate))
+            own = rows if self._outcome is None else self._rows_of_outcome(block, source)
+            if split == self.splits[0]:
+                self._health.update(target.logits, own.labels, rows.kinds, own.weights)
+            # Only of clicks it is known how the odds change where rows without one were dropped.
+            correction = math.log(self._spec.negative_rate) if self._outcome is None else 0.0
+            evaluations["teacher"].update(own, subclass_click_logits(target.logits) + correction)
             for stage, score in self._students.items():
                 # A student's exported logit has been through all this.
                 evaluations[stage].update(rows, score(block))
         return evaluations
+
+    def _rows_of_outcome(self, block: Block, source: str) -> ScoredRows:
+        """The rows as they are in the log, with the outcome that the teacher has learnt as their label."""
+        labelled = replace(block, labels=labels_of(block, self._outcome))
+        return ScoredRows.of(labelled, source, negative_rate=1.0, truth=None)
 
     def weighting(self) -> dict[str, Any]:
         """What makes rows count otherwise than once; nothing in most logs."""
@@ -142,19 +152,9 @@ class _Evaluator:
         for shard in self._run.shards(split):
             yield from read_pairs(self._run, shard, targets[shard["path"]], self._targets["teacher"])
 
-    def _calibrate_teacher(self) -> Calibration:
-        """On validation rows as they were sampled, as the students are."""
-        parts = [(subclass_click_logits(t.logits), b.labels, row_weights(b)) for _, b, t in self._blocks("valid")]
-        logits, labels = (np.concatenate([part[index] for part in parts]) for index in range(2))
-        weights = [part[2] for part in parts if part[2] is not None]
-        return fit_calibration(logits, labels, np.concatenate(weights) if weights else None)
-
     def calibration(self, model: str) -> dict[str, Any]:
         """The calibration that a model's logits have been through."""
-        if model == "teacher":
-            found = self._teacher_calibration
-            return {"scale": found.scale, "shift": found.shift, "reason": found.reason}
-        stored: dict[str, Any] = self._run.manifest(model)["calibration"]
+        stored: dict[str, Any] = (self._targets if model == "teacher" else self._run.manifest(model))["calibration"]
         return stored
 
     def settings(self, model: str) -> dict[str, Any]:
@@ -174,15 +174,15 @@ class _Evaluator:
         costs = {"parameters": self._targets["parameters"], "bytes": None, "rows_per_second": None}
         manifest = self._run.origin(TEACHER) or {}
         if manifest.get("fingerprint") == self._targets["teacher"]:
-            paths = tuple(self._run.file(TEACHER, model) for model in manifest["models"])
-            loaded = LoadedTeacher(TeacherFiles(paths, manifest["folds"], manifest["fingerprint"]))
-            costs["bytes"] = storage.size_of(self._run.file(TEACHER, "model"))
+            loaded = LoadedTeacher(TeacherFiles.of(self._run.file(TEACHER), manifest))
+            folders = [self._run.file(TEACHER, name) for name in ("model", "trees")]
+            costs["bytes"] = sum(storage.size_of(folder) for folder in folders if storage.exists(folder))
             costs["rows_per_second"] = self._rate(lambda block: loaded.score(block, training=False))
         return costs
 
     def _rate(self, score: Callable[[Block], Any]) -> float:
         blocks: list[Block] = []
-        for _, block, _ in self._blocks("valid"):
+        for _, block, _ in self._blocks(self.splits[0]):
             blocks.append(block)
             if sum(map(len, blocks)) >= _TIMED_ROWS:
                 break
@@ -192,8 +192,15 @@ class _Evaluator:
             score(block)
         return sum(map(len, blocks)) / (time.perf_counter() - begun)
 
+    def label(self) -> dict[str, Any]:
+        """The outcome that the teacher has learnt in place of the label, if there is one: its figures are of that."""
+        return {"label": self._targets["label"]} if self._targets["label"] else {}
+
     def subclasses(self) -> dict[str, Any]:
-        """Health of the teacher's subclasses on validation, and agreement with the hidden kinds if known."""
+        """Health of the teacher's subclasses on validation, and agreement with the hidden kinds if known.
+
+        In a refit, which has no validation rows, on test.
+        """
         found = {"health": self._health.health().to_dict("records")}
         if self._truths:
             found["agreement"] = self._health.agreement().to_dict("records")

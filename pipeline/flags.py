@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from models.methods import METHODS
 from pipeline import config as settings
+from pipeline.presets import AUTO, PRESETS
 
 _SECTIONS = {
     settings.PreprocessConfig: "preprocess",
@@ -65,9 +66,21 @@ def add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str 
         )
 
 
-def sections(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The sections of the settings file with the flags on top."""
-    found = {name: dict(section) for name, section in settings.load(options.config).items()}
+def add_preset(command: argparse.ArgumentParser) -> None:
+    """The flag for the preset, next to the file of settings."""
+    command.add_argument(
+        f"--{settings.PRESET}",
+        choices=(AUTO, *PRESETS),
+        help="defaults of the models for a log of some size, by training rows; auto: by those of the run; the "
+        f"defaults that are shown here are those of {next(iter(PRESETS))} (default: {AUTO})",
+    )
+
+
+def sections(options: argparse.Namespace) -> dict[str, Any]:
+    """The preset and the sections of the settings file with the flags on top."""
+    found = settings.load(options.config)
+    if preset := getattr(options, settings.PRESET, None):
+        found[settings.PRESET] = preset
     for name, value in vars(options).items():
         section, dot, key = name.partition(".")
         if dot and value is not None:

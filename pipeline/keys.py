@@ -9,12 +9,26 @@ from models.methods import METHODS
 from pipeline import storage
 from pipeline.config import Config, StudentConfig, TeacherConfig, plain
 from pipeline.generate import truth_path
-from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, command_for, digest, student_stage
+from pipeline.workspace import (
+    EXAMPLES,
+    REPORT,
+    TARGETS,
+    TEACHER,
+    Run,
+    command_for,
+    digest,
+    ensemble_stage,
+    student_stage,
+)
 
 
-def teacher_key(run: Run, config: TeacherConfig) -> str:
-    """The key of the teacher: its settings and the examples."""
-    return digest({"settings": plain(config), "examples": run.identity(EXAMPLES)})
+def teacher_key(run: Run, config: TeacherConfig, original: Run | None = None) -> str:
+    """The key of the teacher: its settings, the examples, and in a refit the teacher of the original run."""
+    return digest({"settings": plain(config), "examples": run.identity(EXAMPLES), **_repeated(original, TEACHER)})
+
+
+def _repeated(original: Run | None, stage: str) -> dict[str, str]:
+    return {"original": original.identity(stage)} if original else {}
 
 
 def targets_key(run: Run) -> str:
@@ -40,9 +54,10 @@ def require_current(run: Run, stage: str) -> None:
             )
 
 
-def student_key(run: Run, method: str, config: StudentConfig) -> str:
-    """The key of a student: settings, examples, and the targets if the method needs them."""
-    return digest({"settings": plain(config), **student_sources(run, method)})
+def student_key(run: Run, method: str, config: StudentConfig, original: Run | None = None) -> str:
+    """The key of a student: settings, examples, the targets if the method needs them; see :func:`teacher_key`."""
+    repeated = _repeated(original, student_stage(method))
+    return digest({"settings": plain(config), **student_sources(run, method), **repeated})
 
 
 def student_sources(run: Run, method: str) -> dict[str, str | None]:
@@ -52,13 +67,18 @@ def student_sources(run: Run, method: str) -> dict[str, str | None]:
 
 
 def finished_students(run: Run) -> list[str]:
-    """Stages of the students that were made from the run's present examples and targets, in a fixed order."""
+    """Stages of the students that were made from the run's present examples and targets, in a fixed order.
+
+    The ensemble of a student's generations, if there are several, comes behind the student.
+    """
     found = []
     for method in METHODS:
         stage = student_stage(method)
         if storage.exists(run.file(stage, "manifest.json")):
             if run.manifest(stage).get("sources") == student_sources(run, method):
                 found.append(stage)
+                ensemble = ensemble_stage(method)
+                found += [ensemble] if storage.exists(run.file(ensemble, "manifest.json")) else []
     return found
 
 
@@ -69,15 +89,22 @@ def evaluation_key(run: Run) -> str:
     return digest({**{stage: run.identity(stage) for stage in stages}, "truths": truths})
 
 
-def is_complete(run: Run, config: Config, methods: Sequence[str]) -> bool:
-    """Whether every stage after the examples is finished with these settings, and the page is there."""
+def is_complete(run: Run, config: Config, methods: Sequence[str], original: Run | None = None) -> bool:
+    """Whether every stage after the examples is finished with these settings, and the page is there.
+
+    Args:
+        run: the run directory.
+        config: of a preset that has been chosen.
+        methods: of the students.
+        original: of a refit.
+    """
     stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods), REPORT]
     if not all(storage.exists(run.file(stage, "manifest.json")) for stage in stages):
         return False
     keys = [
-        (TEACHER, teacher_key(run, config.teacher)),
+        (TEACHER, teacher_key(run, config.teacher_config(), original)),
         (TARGETS, targets_key(run)),
-        *((student_stage(m), student_key(run, m, config.student_config(m))) for m in methods),
+        *((student_stage(m), student_key(run, m, config.student_config(m), original)) for m in methods),
         (REPORT, evaluation_key(run)),
     ]
     return all(run.is_done(stage, key) for stage, key in keys) and storage.exists(run.file(REPORT, "index.html"))

@@ -54,8 +54,8 @@ def report_data(run: Run) -> ReportData:
         agreement=pd.DataFrame(teacher.get("agreement", [])),
         bayes=_bayes(models, splits),
         tables=inspect(run),
-        provenance=[*_provenance(run), *_settings(models)],
-        notes=_notes(splits, models),
+        provenance=[*_origin(found), *_provenance(run), *_settings(models)],
+        notes=_notes(found),
     )
 
 
@@ -118,9 +118,9 @@ def summary(found: dict[str, Any]) -> str:
         return (
             f"No student yet. The teacher's {_SPLIT_NAMES[split]} logloss is {models['teacher'][split]['logloss']:.5f}."
         )
-    best = min(students, key=lambda name: models[name]["valid"]["logloss"])
-    loss = models[best][split]["logloss"]
-    text = f"Best student by validation logloss: {best}, {_SPLIT_NAMES[split]} logloss {loss:.5f}"
+    best = min(students, key=lambda name: _valid_logloss(found, name))
+    loss, whose = models[best][split]["logloss"], f" of {found['refit']['run']}" if "refit" in found else ""
+    text = f"Best student by validation logloss{whose}: {best}, {_SPLIT_NAMES[split]} logloss {loss:.5f}"
     wanted = {"split": split, "method": best, "baseline": "students/hard", "metric": "logloss"}
     for row in found["comparisons"]:
         if all(row[name] == value for name, value in wanted.items()):
@@ -132,6 +132,13 @@ def summary(found: dict[str, Any]) -> str:
                 f"(95 % interval {low:.5f} to {high:.5f}, {verdict}, for this one training of each)"
             )
     return text + "."
+
+
+def _valid_logloss(found: dict[str, Any], model: str) -> float:
+    """What students are chosen by; in a refit that of the run it was made from."""
+    if "refit" in found:
+        return float(found["refit"]["valid_logloss"].get(model, math.inf))
+    return float(found["models"][model]["valid"]["logloss"])
 
 
 def _pair(row: dict[str, Any]) -> str:
@@ -221,14 +228,27 @@ def _unequal(models: dict[str, Any]) -> list[str]:
     return [name for name in names if len({str(student[name]) for student in students}) > 1]
 
 
-def _notes(splits: list[str], models: dict[str, Any]) -> list[str]:
+def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("Refit of", found["refit"]["run"])] if "refit" in found else []
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
     notes = [
-        "Intervals are conditional on the one training of each model: they cover the choice of rows, not of seeds.",
-        "Probabilities are calibrated on the validation rows, so validation figures are slightly favourable.",
+        "Intervals are conditional on the one training of each model: they cover the choice of rows, not of seeds."
     ]
-    if unequal := _unequal(models):
+    if "refit" in found:
+        notes.insert(
+            0,
+            f"This is a refit of {found['refit']['run']}: its models have learned from the validation rows too, with "
+            "the numbers of steps and the calibrations found there. So there are no validation figures.",
+        )
+    else:
+        notes.append(
+            "Probabilities are calibrated on the validation rows, so validation figures are slightly favourable."
+        )
+    if unequal := _unequal(found["models"]):
         notes.insert(0, f"The students are not comparable: they differ in {', '.join(unequal)}.")
-    if "test" not in splits:
+    if "test" not in found["splits"]:
         notes.insert(
             0,
             "There are no test rows in this run: all figures are from validation rows, on which training stopped.",

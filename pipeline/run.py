@@ -26,6 +26,7 @@ PACKAGES = (
     "tensorflow",
     "tf-keras",
     "tensorflow-recommenders",
+    "lightgbm",
 )
 
 
@@ -38,6 +39,8 @@ def run_all(
     options: PipelineOptions,
     force: bool = False,
     before_training: Callable[[], None] = lambda: None,
+    parallel: int | None = 1,
+    deterministic: bool = False,
 ) -> bool:
     """Runs preprocess, train-teacher, precompute, distill, evaluate and report.
 
@@ -50,11 +53,14 @@ def run_all(
         options: of Beam.
         force: see :func:`pipeline.preprocess.preprocess`.
         before_training: called once it is known that something is to be trained.
+        parallel: see :func:`pipeline.train_teacher.train_teacher`.
+        deterministic: the same; ``before_training`` makes this process so.
 
     Returns:
         whether there was anything to do.
     """
     changed = preprocess(run, inputs, schema, config.preprocess, options, force)
+    config = config.for_rows(run.spec().rows["train"])
     write_provenance(run, config)
     if not changed and is_complete(run, config, methods):
         return False
@@ -64,7 +70,7 @@ def run_all(
     from pipeline.evaluate import evaluate
     from pipeline.train_teacher import train_teacher
 
-    train_teacher(run, config.teacher)
+    train_teacher(run, config.teacher_config(), parallel, deterministic)
     precompute(run, options)
     for method in methods:
         distill(run, method, config.student_config(method))

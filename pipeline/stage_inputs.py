@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from features.blocks import Block, read_blocks
 from features.errors import ArtifactError, ConfigError, DataError
@@ -48,16 +49,52 @@ def require_blocks(spec: ExamplesSpec) -> None:
         )
 
 
-def example_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
-    """The shards of a split, without targets.
+def outcome_of(spec: ExamplesSpec, label: str) -> int | None:
+    """Position of the outcome column that a model learns in place of the label; None for the label itself.
 
     Raises:
-        ConfigError: see :func:`require_blocks`.
+        ConfigError: the schema has no such outcome.
+    """
+    if not label:
+        return None
+    known = spec.schema.outcomes
+    if label not in known:
+        rule = f"one of its outcomes ({', '.join(known)})" if known else "left out, as its schema has no outcome"
+        raise ConfigError(f"label must be a column of the log that is {rule}. Received: {label}.")
+    return known.index(label)
+
+
+def labels_of(block: Block, outcome: int | None) -> npt.NDArray[np.uint8]:
+    """The labels of a block, or one of its outcomes: uint8 [rows]."""
+    if outcome is None:
+        return block.labels
+    assert block.outcomes is not None
+    labels: npt.NDArray[np.uint8] = block.outcomes[:, outcome]
+    return labels
+
+
+def example_files(run: Run, spec: ExamplesSpec, split: str, label: str = "") -> ShardFiles:
+    """The shards of a split, without targets.
+
+    Args:
+        run: the run directory.
+        spec: of its examples.
+        split: one of :data:`features.spec.SPLITS`.
+        label: an outcome that takes the label's place.
+
+    Raises:
+        ConfigError: see :func:`require_blocks` and :func:`outcome_of`.
     """
     require_blocks(spec)
     paths = [run.file(EXAMPLES, shard["path"]) for shard in run.shards(split) if shard["rows"]]
     columns = len(spec.schema.numeric), len(spec.schema.categorical)
-    return ShardFiles(paths, columns, weighted=spec.schema.weight is not None)
+    return ShardFiles(
+        paths,
+        columns,
+        weighted=spec.schema.weight is not None,
+        outcomes=len(spec.schema.outcomes),
+        outcome=outcome_of(spec, label),
+    )
 
 
 def target_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:

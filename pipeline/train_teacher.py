@@ -2,146 +2,206 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-from features.blocks import read_blocks
-from features.crosses import MAX_ROWS, CrossRows, coarse_edges, cross_rows, find_crosses
-from features.hashing import FOLDS
 from features.spec import ExamplesSpec
-from features.vocabulary import Vocabulary
-from models.inputs import evaluation_batches, training_batches
-from models.tables import CrossStatistics, FoldTables
-from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, parameters
-from models.training import LoopSettings, best_evaluation, fit, start
+from features.time_slices import slice_of_shards
+from models.backend import tf
+from models.boosted import require_lightgbm
+from models.calibration import Calibration
+from models.determinism import enable
+from models.history import best_evaluation
+from models.teacher import parameters
+from models.training import CHECKPOINTS
+from models.workers import is_chief, workers
 from pipeline import storage
-from pipeline.config import TeacherConfig, narrow, plain
+from pipeline.boost import boost_teacher
+from pipeline.calibrate import calibration_json, mean_calibration
+from pipeline.config import TeacherConfig, plain, require
 from pipeline.keys import teacher_key
+from pipeline.originals import original_teacher
 from pipeline.progress import Progress
-from pipeline.stage_inputs import (
-    click_counts,
-    example_files,
-    naming_damage,
-    read_vocabularies,
-    require_blocks,
-    require_local,
-    require_validation,
-    table_layout,
-)
+from pipeline.side_by_side import Report, available_memory, processes_that_fit, run_side_by_side
+from pipeline.stage_inputs import outcome_of, require_blocks, require_local, require_validation
+from pipeline.teacher_data import TeacherData
+from pipeline.teacher_part import TrainedTeacher, train_part
 from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
 
+__all__ = ["TeacherData", "TrainedTeacher", "train_part", "train_teacher"]
 
-def train_teacher(run: Run, config: TeacherConfig) -> bool:
+# TensorFlow, its graphs, and the rows on their way.
+_FIXED_BYTES = 1_500_000_000
+
+
+def train_teacher(
+    run: Run,
+    config: TeacherConfig,
+    parallel: int | None = 1,
+    deterministic: bool = False,
+    original: Run | None = None,
+) -> bool:
     """Trains the teacher of a run; returns whether there was anything to do.
 
     Args:
         run: the run directory; the caller holds its lock.
-        config: settings; with ``folds = B`` teacher b never sees the labels of the rows whose fold is b modulo B,
-            not even through click statistics.
+        config: settings; see :func:`train_part`.
+        parallel: with cross-fitting, teachers that are trained at a time, each in a process of its own; None for as
+            many as cores and memory allow. Where TensorFlow is deterministic the result does not depend on it.
+        deterministic: whether TensorFlow is deterministic here, and is to be so in those processes.
+        original: for a refit, the run whose finished teacher is repeated.
     """
-    key = teacher_key(run, config)
+    key = teacher_key(run, config, original)
     if run.is_done(TEACHER, key):
         return False
-    require_local(run)
-    run.begin(TEACHER, key)
-    spec = run.spec()
-    require_blocks(spec)
-    require_validation(spec)
-    vocabularies = read_vocabularies(run, spec)
-    parts = [_train_part(run, spec, vocabularies, config, part) for part in range(max(config.folds, 1))]
-    storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": parts})
+    require(parallel is None or parallel > 0, "--parallel must be positive", parallel)
+    _require_trainable(run, config, refit=original is not None)
+    slices = _time_slices(run, config)
+    parts = range(max(config.folds, 1))
+    missing = _missing_parts(run, key, parts)
+    if is_chief():
+        run.begin(TEACHER, key)
+    _train_parts(run, config, missing, parallel, deterministic, original)
+    if not is_chief():
+        return True
+    records = [storage.read_json(_record(run, part)) for part in parts]
+    contents = _contents(run, config, records) | slices
+    if config.boosted:
+        contents |= boost_teacher(run, config, contents, original)
+    storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": records})
     storage.remove(run.file(TEACHER, storage.WORK))
-    contents = {
-        "sources": {EXAMPLES: run.identity(EXAMPLES)},
-        "folds": config.folds,
-        "outputs": 2 * config.subclasses,
-        "models": [part["model"] for part in parts],
-        "fingerprint": digest([part["fingerprint"] for part in parts]),
-        "parameters": sum(part["parameters"] for part in parts),
-        "settings": plain(config),
-    }
     run.finish(TEACHER, key, contents)
     return True
 
 
-def _train_part(
-    run: Run, spec: ExamplesSpec, vocabularies: list[Vocabulary], config: TeacherConfig, part: int
-) -> dict[str, Any]:
-    """Trains one teacher, unless an earlier call has; returns what is to be known about it."""
-    name = f"model/fold-{part}" if config.folds else "model"
-    record = run.file(TEACHER, storage.WORK, f"part-{part}.json")
-    if storage.exists(record):
-        result: dict[str, Any] = storage.read_json(record)
-        return result
-    without = [fold for fold in range(FOLDS) if config.folds and fold % config.folds == part]
-    counts = click_counts(vocabularies, spec).without(without)
-    layout = table_layout(vocabularies, spec, config.min_count)
-    start(config.seed)
-    settings = narrow(config, TeacherSettings)
-    tables = FoldTables(layout, counts, config.smoothing)
-    crosses = _crosses(run, spec, config.crosses, without)
-    trunk = TeacherTrunk(layout, tables, crosses, counts.base_rate(), settings)
-    teacher = Teacher(trunk, settings)
-    title = f"teacher {part + 1} of {config.folds}" if config.folds else "teacher"
-    # At most so many rows: training may stop before.
-    progress = Progress(title, config.epochs * int(counts.rows.sum()), "rows")
-    files, validation = example_files(run, spec, "train"), example_files(run, spec, "valid")
-    with naming_damage(files, validation):
-        history = fit(
-            teacher,
-            training_batches(files, config.batch_size, config.seed, without),
-            evaluation_batches(validation),
-            int(counts.rows.sum()),
-            narrow(config, LoopSettings),
-            progress.update,
-        )
-    best = best_evaluation(history)
-    progress.close(f"valid logloss {best['valid_logloss']:.5f} after {best['epoch']:.2f} epochs")
-    _write_history(run, history, part, config.folds)
-    with storage.publish_folder(run.file(TEACHER, name)) as folder:
-        TeacherScorer(trunk, files.columns).save(folder)
-    result = {
-        "model": name,
-        "valid_logloss": float(best["valid_logloss"]),
-        "epoch": float(best["epoch"]),
-        "parameters": parameters(teacher),
-        "fingerprint": _fingerprint(trunk),
+def _missing_parts(run: Run, key: str, parts: Sequence[int]) -> list[int]:
+    """The parts that are not finished: the same for all workers, whether the chief has begun or not."""
+    if not run.is_begun(TEACHER, key):
+        return list(parts)
+    return [part for part in parts if not storage.exists(_record(run, part))]
+
+
+def _require_trainable(run: Run, config: TeacherConfig, refit: bool) -> None:
+    """Raises a CtrDistillError for what would stop a training, before an earlier teacher is removed."""
+    require_local(run)
+    spec = run.spec()
+    require_blocks(spec)
+    if not refit:
+        require_validation(spec)
+    outcome_of(spec, config.label)
+    if config.boosted:
+        require_lightgbm()
+
+
+def _time_slices(run: Run, config: TeacherConfig) -> dict[str, dict[str, int]]:
+    """The time slices of the training shards by path, for a manifest; nothing without statistics by time."""
+    if config.statistics != "time":
+        return {}
+    shards = [shard for shard in run.shards("train") if shard["rows"]]
+    slices = slice_of_shards([shard["rows"] for shard in shards])
+    return {"slices": {shard["path"]: number for shard, number in zip(shards, slices, strict=True)}}
+
+
+def _contents(run: Run, config: TeacherConfig, records: list[dict[str, Any]]) -> dict[str, Any]:
+    calibrations = [Calibration(**record["calibration"]) for record in records]
+    return {
+        "sources": {EXAMPLES: run.identity(EXAMPLES)},
+        "folds": config.folds,
+        "outputs": 2 * config.subclasses,
+        "label": config.label,
+        "models": [record["model"] for record in records],
+        "fingerprint": digest([record["fingerprint"] for record in records]),
+        "parameters": sum(record["parameters"] for record in records),
+        "calibration": calibration_json(mean_calibration(calibrations)),
+        "settings": plain(config),
     }
-    storage.write_json(record, result)
-    return result
 
 
-def _crosses(run: Run, spec: ExamplesSpec, number: int, without: Sequence[int]) -> CrossStatistics | None:
-    """Statistics of pairs of columns, from the training rows that the teacher may see."""
-    if not number:
-        return None
-    edges = coarse_edges(spec.numeric)
-    parts: list[CrossRows] = []
-    # Shards are in time order; the latest rows count, and no more than are used are held.
-    for shard in reversed(run.shards("train")):
-        path = run.file(EXAMPLES, shard["path"])
-        with storage.open_read(path) as file:
-            blocks = list(read_blocks(file, path))
-        parts += [cross_rows(block, edges, without) for block in reversed(blocks)]
-        if sum(len(part) for part in parts) >= MAX_ROWS:
-            break
-    return CrossStatistics(find_crosses(CrossRows.concatenate(parts[::-1]), number), edges)
+def _record(run: Run, part: int) -> str:
+    """File that says that a part is finished, and what is to be known about it."""
+    return run.file(TEACHER, storage.WORK, f"part-{part}.json")
 
 
-def _write_history(run: Run, history: pd.DataFrame, part: int, folds: int) -> None:
-    name = f"history-{part}.csv" if folds else "history.csv"
-    storage.write_bytes(run.file(TEACHER, name), history.to_csv(index=False).encode())
+def _train_parts(
+    run: Run, config: TeacherConfig, parts: list[int], parallel: int | None, deterministic: bool, original: Run | None
+) -> None:
+    """Trains the parts that are not finished, side by side or one after the other."""
+    spec, cores = run.spec(), os.cpu_count() or 1
+    if workers().count > 1:
+        parallel = 1
+    elif parallel is None:
+        parallel = processes_that_fit(_memory(spec, config), available_memory(), cores)
+    processes = min(parallel, len(parts))
+    if processes > 1:
+        threads = 0 if deterministic else max(cores // processes, 1)
+        progress = Progress(f"{len(parts)} teachers", len(parts) * _rows(spec, config), "rows")
+        calls = [(run, config, part, threads, original) for part in parts]
+        run_side_by_side(_train_alone, calls, processes, progress.update)
+        progress.close(f"{processes} at a time")
+    elif parts:
+        data = TeacherData.read(run, config)
+        for part in parts:
+            title = f"teacher {part + 1} of {config.folds}" if config.folds else "teacher"
+            progress = Progress(title, _rows(spec, config), "rows")
+            progress.close(_finish_part(run, data, config, part, progress.update, original))
 
 
-def _fingerprint(trunk: TeacherTrunk) -> str:
-    """A hash of everything that the teacher's logits depend on."""
-    whole = hashlib.sha256()
-    tables = [*trunk.tables.variables, *(trunk.crosses.variables if trunk.crosses else [])]
-    for variable in [*trunk.variables, *tables]:
-        whole.update(variable.numpy().tobytes())
-    if trunk.crosses:
-        whole.update(trunk.crosses.keys.tobytes())
-    return whole.hexdigest()[:16]
+def _rows(spec: ExamplesSpec, config: TeacherConfig) -> float:
+    """At most so many rows are seen by a part: training may stop before."""
+    share = 1 - 1 / config.folds if config.folds else 1.0
+    return config.epochs * spec.rows["train"] * share
+
+
+def _memory(spec: ExamplesSpec, config: TeacherConfig) -> int:
+    """Bytes that the training of a part takes: embeddings with what their optimizer keeps of them, and counts by fold.
+
+    Weight, two moments and average are four floats; of each id there are counts, clicks and statistics by fold.
+    """
+    ids, members = sum(spec.vocabulary_ids), len(config.architecture.split(","))
+    return _FIXED_BYTES + ids * (16 * members * (config.embedding_dim + 1) + 10 * 16 + 11 * 8)
+
+
+def _train_alone(
+    run: Run, config: TeacherConfig, part: int, threads: int, original: Run | None, report: Report
+) -> None:
+    """Trains a part in a process that does nothing else, with so many threads; 0 for deterministically."""
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    else:
+        enable()
+    _finish_part(run, TeacherData.read(run, config), config, part, report, original)
+
+
+def _finish_part(
+    run: Run,
+    data: TeacherData,
+    config: TeacherConfig,
+    part: int,
+    report: Report,
+    original: Run | None,
+) -> str:
+    """Trains a part and writes all of it, its record last; returns what people want to know."""
+    name, suffix = (f"model/fold-{part}", f"-{part}") if config.folds else ("model", "")
+    work = run.file(TEACHER, f"training{suffix}")
+    repeated = original_teacher(original, config, part) if original else None
+    trained = train_part(data, config, part, report, work, original=repeated)
+    best = best_evaluation(trained.history)
+    if not is_chief():
+        return f"after {best['epoch']:.2f} epochs; worker 0 writes the teacher"
+    storage.write_bytes(run.file(TEACHER, f"history{suffix}.csv"), trained.history.to_csv(index=False).encode())
+    with storage.publish_folder(run.file(TEACHER, name)) as folder:
+        trained.save(folder)
+    record = {
+        "model": name,
+        "valid_logloss": best.get("valid_logloss"),
+        "epoch": float(best["epoch"]),
+        "parameters": parameters(trained.teacher),
+        "calibration": calibration_json(trained.calibration),
+        "fingerprint": trained.fingerprint(),
+    }
+    storage.write_json(_record(run, part), record)
+    storage.remove(storage.join(work, CHECKPOINTS))
+    loss = f"valid logloss {best['valid_logloss']:.5f} " if "valid_logloss" in best else ""
+    return f"{loss}after {best['epoch']:.2f} epochs"

@@ -106,16 +106,18 @@ def check_shard(
 
 def _check_block(block: Block, shard: dict[str, Any], spec: ExamplesSpec, findings: Findings, where: str) -> bool:
     """Checks the values of a block; returns whether they can be counted."""
+    outcomes = np.zeros((len(block), 0), np.uint8) if block.outcomes is None else block.outcomes
     shape = (block.dense.shape[1], block.ids.shape[1], block.weights is not None, block.groups is not None)
     columns = (len(spec.numeric), len(spec.vocabulary_ids), bool(spec.schema.weight), bool(spec.schema.group))
-    what = "Numeric columns, categorical columns, weights and groups of a block"
-    if not findings.equal(shape, columns, what, where):
+    what = "Numeric columns, categorical columns, weights, groups and outcomes of a block"
+    if not findings.equal((*shape, outcomes.shape[1]), (*columns, len(spec.schema.outcomes)), what, where):
         return False
     offsets, ids = block.offsets, block.ids
     inside = (offsets >= shard["start"]) & (offsets < shard["end"])
     known = (ids >= 0) & (ids < np.array(spec.vocabulary_ids))
     rules: list[tuple[np.ndarray, str, np.ndarray]] = [
         (block.labels <= 1, "A label must be 0 or 1", block.labels),
+        (outcomes <= 1, "An outcome must be 0 or 1", outcomes),
         (~np.isinf(block.dense), "A numeric value must be finite or missing", block.dense),
         (known, "A vocabulary id must be one of its column", ids),
         (block.folds == folds(offsets, shard["source"], spec.seed), "A fold must be the hash of its row", block.folds),

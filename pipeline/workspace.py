@@ -32,6 +32,11 @@ def student_stage(method: str) -> str:
     return f"students/{method}"
 
 
+def ensemble_stage(method: str) -> str:
+    """The folder of the mean of all generations of a method's student; it has a manifest as a stage has."""
+    return f"{student_stage(method)}/ensemble"
+
+
 def digest(value: Any) -> str:
     """A short hash of plain JSON values."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)

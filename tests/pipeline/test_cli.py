@@ -28,6 +28,8 @@ COMMANDS = (
     "evaluate",
     "report",
     "run",
+    "tune",
+    "refit",
     "schema",
     "inspect",
     "verify",
@@ -90,6 +92,8 @@ MISTAKES: dict[str, tuple[Callable[[Places], list[str]], str]] = {
             ["distill", "--method", "kd"],
             ["evaluate"],
             ["report"],
+            ["tune"],
+            ["refit", "--output", "new"],
         )
     },
     "run is a file": (
@@ -167,6 +171,30 @@ MISTAKES: dict[str, tuple[Callable[[Places], list[str]], str]] = {
     "unknown methods": (
         lambda p: ["run", "--input", p.log, "--run", p.run, "--methods", "hard,subclas"],
         r"Received: subclas \(--methods\). Did you mean subclass\?",
+    ),
+    "wrong budget": (
+        lambda p: ["tune", "--run", p.run, "--budget", "30"],
+        "--budget must be a time such as 90s, 30m or 2h. Received: 30",
+    ),
+    "unknown model to tune": (
+        lambda p: ["tune", "--run", p.run, "--model", "students"],
+        "argument --model: invalid choice: 'students' .*see ctr-distill tune --help",
+    ),
+    "unknown preset of settings": (
+        lambda p: ["distill", "--method", "kd", "--run", p.run, "--preset", "2m"],
+        "argument --preset: invalid choice: '2m'",
+    ),
+    "unknown preset in a file": (
+        lambda p: ["train-teacher", "--run", p.run, "--config", p.file("d.yaml", "preset: large")],
+        "preset must be one of auto, 100k, 1m, 40m. Received: large",
+    ),
+    "refit before precompute": (
+        lambda p: ["refit", "--run", p.examples, "--output", f"{p.folder}/refit"],
+        "The run must hold finished targets. .*make it with `ctr-distill precompute --run",
+    ),
+    "refit into the run itself": (
+        lambda p: ["refit", "--run", p.run, "--output", p.run],
+        "--output must be a new folder, or a refit of the same run. Received: .*, which is a run of its own",
     ),
     "no command": (lambda p: [], "required: COMMAND"),
     "unknown preset": (
@@ -279,7 +307,7 @@ class TestSettings:
     def test_a_file(self, file: str) -> None:
         config = config_of(*self.RUN, "--config", file)
         assert config.preprocess == PreprocessConfig(split="80/20/0")
-        assert config.teacher == TeacherConfig(hidden=(8, 4), epochs=3.0)
+        assert config.teacher_config() == TeacherConfig(hidden=(8, 4), epochs=3.0)
         students = {method: config.student_config(method) for method in METHODS}
         assert {method: student.alpha for method, student in students.items()} == {
             **dict.fromkeys(METHODS, 0.5),
@@ -293,13 +321,13 @@ class TestSettings:
             *(*self.RUN, "--config", file, "--split", "90/10/0", "--teacher-hidden", "16,2", "--student-alpha", "0.1")
         )
         assert config.preprocess.split == "90/10/0"
-        assert config.teacher == TeacherConfig(hidden=(16, 2), epochs=3.0)
+        assert config.teacher_config() == TeacherConfig(hidden=(16, 2), epochs=3.0)
         assert {config.student_config(method).alpha for method in METHODS} == {0.1}, "also where the file names one"
         assert config.student_config("kd").temperature == 2.0
 
     def test_flags_of_single_stages(self, file: str) -> None:
-        teacher = config_of("train-teacher", "--run", "run", "--config", file, "--epochs", "5", "--statistics=false")
-        assert teacher.teacher == TeacherConfig(hidden=(8, 4), epochs=5.0, statistics=False)
+        teacher = config_of("train-teacher", "--run", "run", "--config", file, "--epochs", "5", "--statistics=none")
+        assert teacher.teacher_config() == TeacherConfig(hidden=(8, 4), epochs=5.0, statistics="none")
         student = config_of("distill", "--run", "run", "--config", file, "--method", "kd", "--alpha", "0.9")
         assert student.student_config("kd").alpha == 0.9 and student.student_config("subclass").alpha == 0.5
 
@@ -309,6 +337,13 @@ class TestSettings:
         assert config.student_config("hard").statistics and not config.student_config("kd").statistics
         prefixed = flag if flag.startswith("--student") else flag.replace("--", "--student-")
         assert config_of(*self.RUN, prefixed).student_config("hard").statistics
+
+    def test_a_preset_gives_way_to_file_and_flags(self, file: str) -> None:
+        config = config_of(*self.RUN, "--config", file, "--preset", "40m", "--teacher-beta", "0.5")
+        teacher = config.teacher_config()
+        assert (teacher.hidden, teacher.epochs, teacher.beta, teacher.batch_size) == ((8, 4), 3.0, 0.5, 4096)
+        assert config.student_config("kd").embedding_dim == 8 and config.student_config("kd").alpha == 0.7
+        assert config_of(*self.RUN).for_rows(5_000_000).preset == "1m"
 
     def test_an_empty_file_changes_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.yaml"

@@ -17,6 +17,7 @@ from pipeline.config import (
     resolve,
     share,
 )
+from pipeline.presets import PRESETS, Preset
 
 
 def yaml(folder: Path, text: str | bytes) -> str:
@@ -172,6 +173,7 @@ class TestLoad:
             ("techer: {}", r"Received: techer \(.*config\.yaml\)\. Did you mean teacher\?"),
             ("teacher: 3", r"Section teacher must hold settings\. Received: 3 "),
             ("methods: {kd: 3}", r"Section methods\.kd must hold settings\. Received: 3 \(.*config\.yaml\)"),
+            ("teacher: {preset: 1m}\nprest: 1m", r"Received: prest \(.*config\.yaml\)\. Did you mean preset\?"),
             ("- teacher", r"--config must hold sections of settings\. Received: \['teacher'\]"),
             ("a: b: c", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),
             (b"\xff\xfe\xff", r"--config must be a readable YAML file\. Received: .*config\.yaml \("),
@@ -192,11 +194,24 @@ class TestResolve:
     def test_defaults(self) -> None:
         assert resolve({}) == Config()
 
+    def test_teacher(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(PRESETS, "1m", Preset(1.0, teacher={"hidden": (3, 2), "epochs": 9.0, "beta": 0.5}))
+        config = resolve({"preset": "1m", "teacher": {"epochs": "2"}}).teacher_config()
+        assert config == TeacherConfig(hidden=(3, 2), epochs=2.0, beta=0.5)
+
+    def test_what_a_preset_has_for_a_method(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        preset = Preset(1.0, student={"hidden": 5, "alpha": 0.3}, methods={"kd": {"alpha": 0.4, "seed": 6}})
+        monkeypatch.setitem(PRESETS, "1m", preset)
+        config = resolve({"preset": "1m", "student": {"seed": 7}})
+        assert config.student_config("hard") == StudentConfig(hidden=5, alpha=0.3, seed=7)
+        assert config.student_config("kd") == StudentConfig(hidden=5, alpha=0.4, seed=7)
+
     def test_students(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(settings, "TUNED", {"kd": {"hidden": 1, "alpha": 0.1, "temperature": 3.0}})
+        tuned = {"kd": {"hidden": 1, "alpha": 0.1, "temperature": 3.0}}
+        monkeypatch.setitem(PRESETS, "100k", Preset(1.0, methods=tuned))
         config = resolve({"student": {"alpha": "0.2", "epochs": 2}, "methods": {"kd": {"epochs": 3}, "hard": None}})
         kd = config.student_config("kd")
-        # Its tuned defaults, then `student`, then the method's own.
+        # The preset's, then `student`, then the method's own.
         assert (kd.hidden, kd.alpha, kd.temperature, kd.epochs) == (1, 0.2, 3.0, 3.0)
         assert config.student_config("hard") == StudentConfig(alpha=0.2, epochs=2.0)
 
@@ -206,6 +221,7 @@ class TestResolve:
             ({"student": {"hiden": 8}}, r"Received: hiden \(student \(.*Did you mean hidden\?"),
             ({"methods": {"kd": {"alfa": 1}}}, r"Received: alfa \(student \(kd\)\)\. Did you mean alpha\?"),
             ({"methods": {"subclas": {}}}, r"Received: subclas \(methods\)\. Did you mean subclass\?"),
+            ({"preset": "2m"}, r"^preset must be one of auto, 100k, 1m, 40m\. Received: 2m\.$"),
             ({"methods": {"kd": 3}}, r"Section methods\.kd must hold settings\. Received: 3"),
             ({"teacher": {"epochs": "many"}}, r"type float\. Received: 'many' \(teacher, epochs\)"),
             ({"preprocess": {"shard_mb": 0.5}}, r"type int\. Received: 0\.5 \(preprocess, shard_mb\)"),
@@ -217,8 +233,10 @@ class TestResolve:
             resolve(sections)
 
     def test_round_trip(self) -> None:
-        config = resolve({"teacher": {"hidden": [4, 2]}, "student": {"epochs": 2}, "methods": {"kd": {"alpha": 0.5}}})
+        sections = {"teacher": {"hidden": [4, 2]}, "student": {"epochs": 2}, "methods": {"kd": {"alpha": 0.5}}}
+        config = resolve({"preset": "1m", **sections})
         plain = config.to_json()
+        assert plain["preset"] == "1m"
         assert plain["teacher"]["hidden"] == [4, 2]
         assert set(plain["methods"]) == set(METHODS)
         again = resolve(plain)

@@ -45,9 +45,9 @@ def rows_of(run: Run, split: str) -> Block:
 
 
 def weights_of(run: Run, method: str) -> dict[str, np.ndarray]:
-    """The variables of an exported student by name."""
+    """The variables of an exported student by name, but for the counters of dropout, which not all students have."""
     reader = tf.train.load_checkpoint(run.file("students", method, "model/1/variables/variables"))
-    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    names = [name for name, shape in reader.get_variable_to_shape_map().items() if "VARIABLE_VALUE" in name and shape]
     return {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names}
 
 
@@ -84,7 +84,9 @@ def test_the_teacher_is_not_needed(made: Made, again: Again, method: str) -> Non
     stage, run = f"students/{method}", again.without_teacher
     assert not Path(run.file("teacher")).exists()
     before, after = files_of(made.run.file(stage)), files_of(run.file(stage))
-    assert set(before) == set(after)
+    # The names of logs have the time in them.
+    names = [{name for name in files if not name.startswith("training/")} for files in (before, after)]
+    assert names[0] == names[1]
     for name in (
         "manifest.json",
         "metrics.json",
@@ -185,13 +187,13 @@ def test_hash_buckets_and_the_rate_of_rows_without_click_are_part_of_the_export(
     assert (features["buckets"], features["negative_rate"]) == (16, rate)
 
 
-def test_trunks_start_from_the_same_weights(made: Made) -> None:
+def test_trunks_start_from_the_same_weights(made: Made, tmp_path: Path) -> None:
     """With a learning rate that is 0 in float32, what is left is the initialisation, equal but for the head's width."""
     config = StudentConfig(epochs=0.1, evaluations=1, learning_rate=1e-50, averaging=0.0, hidden=8)
     trained: dict[str, TrainedStudent] = {}
     for method in ("hard", "kd", "subclass"):
         data = StudentData.read(made.run, targets=method != "hard")
-        trained[method] = train_student(data, method, config, lambda rows, note: None)
+        trained[method] = train_student(data, method, config, lambda rows, note: None, str(tmp_path / method))
     trunks = {method: found.student.trunk for method, found in trained.items()}
     parts: dict[str, Callable[[Any], list[Any]]] = {
         "embeddings": lambda trunk: trunk.embeddings.variables,
@@ -202,7 +204,8 @@ def test_trunks_start_from_the_same_weights(made: Made) -> None:
         first, *others = ([value.numpy() for value in part(trunk)] for trunk in trunks.values())
         assert first, name
         for other in others:
-            assert all(a.tobytes() == b.tobytes() for a, b in zip(first, other, strict=True)), name
+            # By value: the sign of a zero may follow that of a gradient.
+            assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True)), name
     heads = {method: [value.numpy() for value in trunk.head.variables] for method, trunk in trunks.items()}
     assert all(a.tobytes() == b.tobytes() for a, b in zip(heads["hard"], heads["kd"], strict=True))
     assert [value.shape for value in heads["subclass"]] == [(8, 6), (6,)]

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from features.schema import CATEGORICAL, FLOAT, FORMATS, GROUP, INTEGER, LABEL, TIME, WEIGHT, Column, Schema
+from features.blocks import read_blocks
+from features.schema import CATEGORICAL, FLOAT, FORMATS, GROUP, INTEGER, LABEL, OUTCOME, TIME, WEIGHT, Column, Schema
 from features.spec import SPLITS
 from pipeline.beam import make_options
 from pipeline.config import PreprocessConfig
@@ -30,6 +31,7 @@ COLUMNS = (
     Column("age", INTEGER),
     Column("site", CATEGORICAL),
     Column("code", CATEGORICAL),
+    Column("bought", OUTCOME),
 )
 SCHEMAS = {
     name: Schema(COLUMNS, ",", name == "text", name) if name == "text" else Schema(COLUMNS, format=name)
@@ -38,7 +40,7 @@ SCHEMAS = {
 
 
 def values() -> list[dict[str, object]]:
-    """Rows, three of which are bad."""
+    """Rows, four of which are bad."""
     chance = random.Random(7)
     rows: list[dict[str, object]] = [
         {
@@ -50,10 +52,11 @@ def values() -> list[dict[str, object]]:
             "age": chance.choice([None, 20, 35]),
             "site": chance.choice(["a.example", "ü", None, "c d"]),
             "code": chance.randrange(12),
+            "bought": int(i % 7 == 0),
         }
         for i in range(ROWS)
     ]
-    for number, bad in ((5, {"y": 2}), (100, {"w": -1.0}), (450, {"user": None})):
+    for number, bad in ((5, {"y": 2}), (100, {"w": -1.0}), (450, {"user": None}), (7, {"bought": None})):
         rows[number] |= bad
     return rows
 
@@ -92,6 +95,18 @@ def vocabulary(run: Run, column: str) -> list[tuple[object, ...]]:
     return [(value, dict(total)) for value, total in zip(table["value"].to_pylist(), sums, strict=True)]
 
 
+def outcomes(run: Run) -> list[list[float]]:
+    """The label, ids and outcomes of each row, sorted."""
+    rows: list[list[float]] = []
+    for split in SPLITS:
+        for shard in run.shards(split):
+            with open(run.file("examples", shard["path"]), "rb") as file:
+                for block in read_blocks(file, shard["path"]):
+                    assert block.outcomes is not None
+                    rows += np.column_stack([block.labels, block.ids, block.outcomes]).tolist()
+    return sorted(rows)
+
+
 def rejects(run: Run) -> list[str]:
     paths = sorted(Path(run.path).glob("rejected/*.jsonl"))
     return sorted(json.loads(line)["reason"] for path in paths for line in path.read_text().splitlines())
@@ -102,8 +117,11 @@ def test_the_same_examples(tmp_path: Path, name: str) -> None:
     expected, run = examples(tmp_path, "log.csv"), examples(tmp_path, name)
     plain, spec = expected.spec(), run.spec()
     assert spec.rows == plain.rows and spec.clicks == plain.clicks
-    assert sum(spec.rows[split] for split in SPLITS) == ROWS - 3
-    assert rejects(run) == rejects(expected) == ["group", "label", "weight"]
+    assert sum(spec.rows[split] for split in SPLITS) == ROWS - 4
+    assert rejects(run) == rejects(expected) == ["group", "label", "outcome", "weight"]
+    assert outcomes(run) == outcomes(expected)
+    # Every seventh row, of which that of number 7 is a reject.
+    assert sum(row[-1] for row in outcomes(run)) == 85
     np.testing.assert_allclose(spec.base_rate, plain.base_rate, rtol=1e-12)
     for ours, theirs in zip(spec.numeric, plain.numeric, strict=True):
         assert ours == theirs

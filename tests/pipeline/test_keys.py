@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from features.errors import ArtifactError
-from pipeline.config import Config, StudentConfig, TeacherConfig
+from pipeline.config import Config, StudentConfig
 from pipeline.keys import (
     evaluation_key,
     finished_students,
@@ -51,7 +51,10 @@ def sources(run: Run, stage: str) -> dict[str, Any]:
 
 def finish_from(run: Run, first: str) -> None:
     """Finishes a stage and all that follow."""
-    stages: dict[str, Any] = {TEACHER: lambda: teacher_key(run, CONFIG.teacher), TARGETS: lambda: targets_key(run)}
+    stages: dict[str, Any] = {
+        TEACHER: lambda: teacher_key(run, CONFIG.teacher_config()),
+        TARGETS: lambda: targets_key(run),
+    }
     for method in METHODS:
         stages[student_stage(method)] = lambda m=method: student_key(run, m, CONFIG.student_config(m))
     stages[REPORT] = lambda: evaluation_key(run)
@@ -84,7 +87,7 @@ def test_a_missing_page(run: Run) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        Config(teacher=TeacherConfig(seed=1)),
+        Config(teacher={"seed": 1}),
         Config(student={"seed": 1}),
         Config(methods={"kd": {"alpha": 0.123}}),
     ],
@@ -93,14 +96,42 @@ def test_changed_settings(run: Run, config: Config) -> None:
     assert not complete(run, config)
 
 
+def test_the_preset_counts_by_its_settings_alone(run: Run) -> None:
+    assert complete(run, Config(preset="100k"))
+    assert not complete(run, Config(preset="1m"))
+    given = Config(preset="100k").to_json()
+    assert complete(run, Config(teacher=given["teacher"], methods=given["methods"], preset="40m"))
+
+
+def test_a_refit_depends_on_the_models_that_it_repeats(run: Run, tmp_path: Path) -> None:
+    """Not on what else there is of their run."""
+    original = Run(str(tmp_path / "original"))
+    shutil.copytree(run.path, original.path)
+
+    def keys() -> list[str]:
+        students = [student_key(run, method, StudentConfig(), original) for method in METHODS]
+        return [teacher_key(run, CONFIG.teacher_config(), original), *students]
+
+    first = keys()
+    assert first[0] != teacher_key(run, CONFIG.teacher_config())
+    assert not set(first[1:]) & set(student_keys(run))
+    assert complete(run) and not is_complete(run, CONFIG, METHODS, original)
+    original.finish(TARGETS, "other", {})
+    assert keys() == first
+    original.finish(TEACHER, "other", {})
+    assert [a == b for a, b in zip(keys(), first, strict=True)] == [False, True, True]
+    original.finish(student_stage("kd"), "other", {})
+    assert [a == b for a, b in zip(keys(), first, strict=True)] == [False, True, False]
+
+
 def test_settings_of_other_methods_do_not_count(run: Run) -> None:
     assert complete(run, Config(methods={"subclass": {"alpha": 0.123}}))
 
 
 def test_other_examples_make_everything_stale(run: Run) -> None:
-    before = [teacher_key(run, CONFIG.teacher), targets_key(run), *student_keys(run), evaluation_key(run)]
+    before = [teacher_key(run, CONFIG.teacher_config()), targets_key(run), *student_keys(run), evaluation_key(run)]
     finish_examples(run, "b")
-    after = [teacher_key(run, CONFIG.teacher), targets_key(run), *student_keys(run), evaluation_key(run)]
+    after = [teacher_key(run, CONFIG.teacher_config()), targets_key(run), *student_keys(run), evaluation_key(run)]
     assert not any(a == b for a, b in zip(before, after, strict=True))
     assert not complete(run)
     finish_from(run, TEACHER)
@@ -124,7 +155,7 @@ def test_a_stage_needs_what_it_is_made_from(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match=f"The run must hold finished {stage}"):
             require_current(run, stage)
     for call in (
-        lambda: teacher_key(run, CONFIG.teacher),
+        lambda: teacher_key(run, CONFIG.teacher_config()),
         lambda: targets_key(run),
         lambda: student_key(run, "hard", StudentConfig()),
         lambda: evaluation_key(run),
@@ -190,7 +221,7 @@ class TestRequireCurrent:
         finish_examples(run, "b")
         refused(run, TEACHER, EXAMPLES, "train-teacher")
         refused(run, TARGETS, EXAMPLES, "precompute")
-        run.finish(TEACHER, teacher_key(run, CONFIG.teacher), sources(run, TEACHER))
+        run.finish(TEACHER, teacher_key(run, CONFIG.teacher_config()), sources(run, TEACHER))
         require_current(run, TEACHER)
         refused(run, TARGETS, EXAMPLES, "precompute")
         run.finish(TARGETS, targets_key(run), sources(run, TARGETS))

@@ -20,7 +20,8 @@ from models.estimates import mean_of_teachers
 from pipeline import storage
 from pipeline.beam import make_options
 from pipeline.generate import generate
-from pipeline.precompute import LoadedTeacher, TeacherFiles, precompute
+from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
+from pipeline.precompute import precompute
 from pipeline.stage_inputs import read_with_targets
 from pipeline.workspace import Run
 
@@ -167,7 +168,7 @@ FOLDS_OF_RUNS = ("2", "0")
 
 @dataclass(frozen=True)
 class Crossed:
-    """Runs of a log, and of the same with every label flipped of the rows whose fold is even.
+    """Runs of a log, and of the same with every label flipped of the training rows whose fold is even.
 
     Args:
         runs: by log, ``before`` or ``after``, and by ``folds`` of the teacher.
@@ -188,7 +189,7 @@ class Crossed:
 def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
     """Bits are compared, so TensorFlow runs deterministically, in a process of its own.
 
-    Validation labels are flipped too: with one evaluation they decide nothing.
+    Labels of validation rows stay: the calibration of all targets is fitted on them.
     """
     folder = tmp_path_factory.mktemp("crossed")
     logs = {name: folder / name / "log.tsv" for name in ("before", "after")}
@@ -198,6 +199,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
     lines = logs["before"].read_bytes().splitlines(keepends=True)
     offsets = np.cumsum([0, *map(len, lines[:-1])]).astype(np.int64)
     even = folds(offsets, str(logs["before"]), seed=0) % 2 == 0
+    even[2100:] = False
     other = {b"0": b"1", b"1": b"0"}
     logs["after"].write_bytes(b"".join(other[x[:1]] + x[1:] if e else x for x, e in zip(lines, even, strict=True)))
     quick = {"epochs": "0.5", "hidden": "8", "crosses": "5", "subclasses": "2", "batch-size": "256", "averaging": "0"}
@@ -207,8 +209,8 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
             runs[name, folds_] = run = Run(str(log.parent / f"run-{folds_}"))
             settings = flags({**quick, "evaluations": "1", "folds": folds_})
             commands += [
-                ["preprocess", "--input", str(log), "--run", run.path],
-                ["train-teacher", "--run", run.path, *settings, "--deterministic"],
+                ["preprocess", "--input", str(log), "--run", run.path, "--split", "2100/450/450"],
+                ["train-teacher", "--run", run.path, *settings, "--parallel=1", "--deterministic"],
                 ["precompute", "--run", run.path, "--deterministic"],
             ]
     ctr_distill(*commands)

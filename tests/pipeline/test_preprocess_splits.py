@@ -149,6 +149,22 @@ def test_by_number_of_lines(tmp_path: Path, log: Log, split: str) -> None:
     assert bool(run.shards("test")) == (parts[2] > 0)
 
 
+@pytest.mark.parametrize(
+    "split",
+    ["70/15/15", "1201/500/299", "899/1101/0", "files:1/1/1", "hash:user:60/20/20", "time:1700000600/1700000800"],
+)
+def test_without_validation(tmp_path: Path, log: Log, split: str) -> None:
+    """Validation rows become training rows; test rows, folds and shards' ranges are as they were."""
+    before = run_of(tmp_path / "before", log.files, SCHEMA, split=split)
+    after = run_of(tmp_path / "after", log.files, SCHEMA, split=f"without-validation:{split}")
+    old, new = table_of(before), table_of(after)
+    assert set(old["split"]) >= {"train", "valid"}
+    log.check(after, old["split"].replace("valid", "train"))
+    assert new[["source", "offset", "fold"]].equals(old[["source", "offset", "fold"]])
+    assert after.spec().rows["valid"] == 0 and not sum(shard["rows"] for shard in after.shards("valid"))
+    assert after.manifest(EXAMPLES)["entries"] == before.manifest(EXAMPLES)["entries"]
+
+
 def test_rejects_count_as_lines(tmp_path: Path, log: Log) -> None:
     lines = log.files[0].read_text().splitlines(keepends=True)
     for place in (0, 300, 500, 899):

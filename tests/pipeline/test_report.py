@@ -84,6 +84,22 @@ def test_summary_without_hard_or_without_students() -> None:
     assert summary(found) == "No student yet. The teacher's test logloss is 0.40000."
 
 
+def test_summary_of_a_refit() -> None:
+    """Its student is chosen by the validation rows of the run that it was made from."""
+    found = metrics_of(-0.02, -0.03, -0.01)
+    for each in found["models"].values():
+        del each["valid"]
+    losses = {"students/hard": 0.44, "students/kd": 0.42}
+    found |= {"splits": ["test"], "refit": {"run": "/runs/first", "valid_logloss": losses}}
+    found["comparisons"] = [row for row in found["comparisons"] if row["split"] == "test"]
+    start = "Best student by validation logloss of /runs/first: students/"
+    assert summary(found).startswith(f"{start}kd, test logloss 0.43000, 0.02000 below ")
+    losses["students/kd"] = 0.45
+    assert summary(found) == f"{start}hard, test logloss 0.45000."
+    assert list(metric_table(found)["split"].unique()) == ["test"]
+    assert terminal_tables(found).startswith("test rows: 1,000")
+
+
 def test_terminal_tables() -> None:
     lines = terminal_tables(metrics_of(-0.02, -0.03, -0.01)).splitlines()
     assert lines[0] == "test rows: 1,000"

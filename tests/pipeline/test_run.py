@@ -72,7 +72,8 @@ def test_what_is_printed(made: Made) -> None:
 
 def test_configuration_and_versions(made: Made) -> None:
     config = yaml.safe_load(Path(made.run.file("config.yaml")).read_text())
-    assert list(config) == ["preprocess", "teacher", "methods", "packages"]
+    assert list(config) == ["preset", "preprocess", "teacher", "methods", "packages"]
+    assert config["preset"] == "100k", "the one for so few rows"
     assert config["preprocess"]["split"] == "70/15/15" and config["teacher"]["hidden"] == [16]
     assert set(config["methods"]) == set(METHODS) and config["methods"]["kd"]["hidden"] == 8
     assert config["packages"]["tensorflow"].startswith("2.") and "apache-beam" in config["packages"]

@@ -34,8 +34,9 @@ from small_run import (
 
 from features.blocks import Block
 from features.errors import ArtifactError
-from features.schema import Schema
+from features.schema import Column, Schema
 from features.targets import TargetBlock
+from pipeline.inspect_run import inspect
 from pipeline.verify import verify
 from pipeline.workspace import EXAMPLES, TARGETS, Run
 
@@ -194,8 +195,8 @@ def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
         (lambda block: block.take(slice(1, None)), "The number of rows of a shard must be"),
         (lambda block: block.take(slice(1, None)), "Every line of a range must be a row or a reject. Received: 1 lin"),
         (lambda block: block.take(slice(None, None, -1)), "Targets must belong to the rows of their examples"),
-        (lambda block: replace(block, weights=None), "Numeric columns, categorical columns, weights and groups of a "),
-        (lambda block: replace(block, dense=block.dense[:, :1]), "Numeric columns, categorical columns, weights and"),
+        (lambda block: replace(block, weights=None), "Numeric columns, categorical columns, weights, groups and outc"),
+        (lambda block: replace(block, dense=block.dense[:, :1]), "Numeric columns, categorical columns, weights, gr"),
     ],
 )
 def test_rows_that_are_wrong(run: Run, change: Callable[[Block], Block], expected: str) -> None:
@@ -382,3 +383,22 @@ def test_targets_of_fewer_shards(run: Run) -> None:
 def test_a_run_without_examples(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="The run must hold finished examples"):
         verify(Run(str(tmp_path)))
+
+
+@pytest.mark.parametrize("layout", ["blocks", "rows"])
+def test_outcomes(tmp_path: Path, layout: str) -> None:
+    columns = [("clicked", "label"), ("price", "float"), ("ad", "categorical"), ("bought", "outcome")]
+    log = tmp_path / "log.csv"
+    log.write_text("".join(f"{i % 3 // 2},{i},a{i % 5},{i % 6 // 5}\n" for i in range(300)))
+    run = make_run(tmp_path, log, schema=Schema(tuple(Column(*column) for column in columns), ","), layout=layout)
+    assert verify(run).wrong == []
+    assert set(inspect(run)) == {"splits", "numeric", "categorical", "values"}
+    text = log.read_text()
+
+    def damaged(block: Block) -> Block:
+        lines = [text[offset:].split("\n")[0] for offset in block.offsets]
+        assert block.outcomes is not None and block.outcomes.tolist() == [[int(line[-1])] for line in lines]
+        return replace(block, outcomes=block.outcomes + np.uint8(2))
+
+    rewrite(run, FIRST, damaged, layout)
+    assert any("An outcome must be 0 or 1. Received: 2 at" in sentence for sentence in verify(run).wrong)

@@ -1,0 +1,122 @@
+"""A teacher in memory: which of its parts scores a row, and what that part may know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.blocks import Block
+from features.statistics import NO_FOLD
+from models.calibration import Calibration
+from models.estimates import mean_of_teachers, subclass_click_logits, with_click_logits
+from models.parts import by_part
+
+Logits = npt.NDArray[np.float32]
+Folds = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class TreeFiles:
+    """Boosted trees beside the networks of a teacher.
+
+    Args:
+        inputs: folders of the SavedModels that make their inputs: one, or one a booster.
+        boosters: files of the boosters; booster b of P has seen no row whose fold is b modulo P.
+        weight: of the trees in the teacher's click logit.
+        calibrations: of the click logits of each network and its trees together.
+    """
+
+    inputs: tuple[str, ...]
+    boosters: tuple[str, ...]
+    weight: float
+    calibrations: tuple[Calibration, ...]
+
+
+@dataclass(frozen=True)
+class TeacherFiles:
+    """Where a teacher lies and which rows each of its parts may score.
+
+    Args:
+        models: folders of the SavedModels, one a part.
+        folds: B of the cross-fitting, or 0.
+        fingerprint: of the teacher.
+        trees: beside the networks, if there are any.
+    """
+
+    models: tuple[str, ...]
+    folds: int
+    fingerprint: str
+    trees: TreeFiles | None = None
+
+    @classmethod
+    def of(cls, folder: str, manifest: dict[str, Any]) -> TeacherFiles:
+        """The files of a finished teacher in a folder."""
+        models = tuple(f"{folder}/{model}" for model in manifest["models"])
+        return cls(models, manifest["folds"], manifest["fingerprint"], _tree_files(folder, manifest.get("trees")))
+
+
+def _tree_files(folder: str, trees: dict[str, Any] | None) -> TreeFiles | None:
+    if trees is None:
+        return None
+    inputs, boosters = (tuple(f"{folder}/{name}" for name in trees[kind]) for kind in ("inputs", "boosters"))
+    calibrations = tuple(Calibration(**values) for values in trees["calibrations"])
+    return TreeFiles(inputs, boosters, trees["weight"], calibrations)
+
+
+class LoadedTeacher:
+    """A teacher in memory.
+
+    Args:
+        files: where it lies.
+    """
+
+    def __init__(self, files: TeacherFiles) -> None:
+        # Imported here, so that the launcher and workers of other jobs need no TensorFlow.
+        from models.backend import tf
+
+        self._tf, self._folds, self._files = tf, files.folds, files.trees
+        # The loaded objects must be kept: their variables go with them.
+        self._models = [tf.saved_model.load(model) for model in files.models]
+        self._trees = self._load_trees(files.trees) if files.trees else None
+
+    @staticmethod
+    def _load_trees(files: TreeFiles) -> Any:
+        from models.boosted import LoadedTrees
+
+        return LoadedTrees(files.inputs, files.boosters)
+
+    def score(self, block: Block, training: bool, time_slice: int | None = None) -> Logits:
+        """Calibrated subclass logits of a block: float32 [rows, K].
+
+        A training row's own fold is left out of its click statistics. With cross-fitting it is scored by the teacher
+        that never saw its fold; other rows get the mean of all teachers' class logits.
+
+        Args:
+            block: of the rows.
+            training: whether they are training rows.
+            time_slice: of the rows' shard, for a teacher whose click statistics are ordered by time; else None.
+        """
+        known = block.folds.astype(np.int32) if time_slice is None else np.full(len(block), time_slice, np.int32)
+        asked = known if training else np.full(len(block), NO_FOLD, np.int32)
+        if training and self._folds:
+            return by_part(
+                block.folds, self._folds, lambda part, rows: self._part(part, block.take(rows), asked[rows], training)
+            )
+        return mean_of_teachers([self._part(part, block, asked, training) for part in range(len(self._models))])
+
+    def _part(self, part: int, block: Block, asked: Folds, training: bool) -> Logits:
+        """What one part says of any rows."""
+        constant = self._tf.constant
+        outputs = self._models[part].score(constant(block.ids), constant(block.dense), constant(asked))
+        z: Logits = outputs["logits"].numpy()
+        if self._trees is None or self._files is None:
+            return z
+        # With cross-fitting a booster has seen just the rows that the network of its part has seen.
+        trees = (
+            self._trees.part(part, block, asked) if self._folds else self._trees.click_logits(block, asked, training)
+        )
+        clicks = (1 - self._files.weight) * subclass_click_logits(z) + self._files.weight * trees
+        return with_click_logits(z, self._files.calibrations[part].apply(clicks))

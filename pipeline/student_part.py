@@ -1,0 +1,178 @@
+"""One student: what it is trained on, and its training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from features.errors import ConfigError
+from features.spec import ExamplesSpec
+from features.statistics import ClickCounts
+from features.vocabulary import Vocabulary
+from models.backend import tf
+from models.inputs import ShardFiles, evaluation_batches, training_batches
+from models.methods import METHODS, Method
+from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
+from models.tables import FoldTables, TableLayout
+from models.training import LoopSettings, fit, start
+from models.workers import strategy, workers
+from pipeline.config import StudentConfig, narrow
+from pipeline.originals import Original
+from pipeline.stage_inputs import (
+    click_counts,
+    example_files,
+    naming_damage,
+    read_vocabularies,
+    table_layout,
+    target_files,
+)
+from pipeline.workspace import TARGETS, Run
+
+
+@dataclass(frozen=True)
+class StudentData:
+    """What students of a run are trained on.
+
+    Args:
+        spec: of the examples.
+        vocabularies: of each categorical column.
+        counts: clicks of their values by fold.
+        training: the training shards, with targets if there are any.
+        validation: the validation shards; None in a run that has none.
+        label: the outcome that the targets' teacher has learned in place of the label; empty for the label.
+    """
+
+    spec: ExamplesSpec
+    vocabularies: list[Vocabulary]
+    counts: ClickCounts
+    training: ShardFiles
+    validation: ShardFiles | None
+    label: str = ""
+
+    @classmethod
+    def read(cls, run: Run, targets: bool) -> StudentData:
+        """Reads the data of a run, with the teacher's targets or without."""
+        spec = run.spec()
+        vocabularies = read_vocabularies(run, spec)
+        return cls(
+            spec,
+            vocabularies,
+            click_counts(vocabularies, spec),
+            target_files(run, spec, "train") if targets else example_files(run, spec, "train"),
+            example_files(run, spec, "valid") if spec.rows["valid"] else None,
+            run.manifest(TARGETS)["label"] if targets else "",
+        )
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student with the weights of its best evaluation.
+
+    Args:
+        student: the model.
+        layout: of its embedding table.
+        history: see :func:`models.training.fit`.
+    """
+
+    student: Student
+    layout: TableLayout
+    history: pd.DataFrame
+
+    def fingerprint(self) -> str:
+        """A hash of the weights."""
+        whole = hashlib.sha256()
+        for variable in self.student.trunk.trainable_variables:
+            whole.update(variable.numpy().tobytes())
+        return whole.hexdigest()[:16]
+
+
+def train_student(
+    data: StudentData,
+    method: str,
+    config: StudentConfig,
+    progress: Callable[[float, str], None],
+    folder: str,
+    *,
+    original: Original | None = None,
+    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
+) -> TrainedStudent:
+    """Trains the student of a method, of one generation; nothing but ``folder`` is written to.
+
+    Args:
+        data: see :class:`StudentData`.
+        method: a key of :data:`models.methods.METHODS`.
+        config: settings.
+        progress: called with the rows seen and a note.
+        folder: for checkpoints and logs, see :func:`models.training.fit`.
+        original: what is repeated by a refit, which uses no validation rows; else None.
+        on_evaluation: see :func:`models.training.fit`.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+        ConfigError: the labels have no weight, though the targets are of another label.
+        TrainingError: see :func:`models.training.fit`.
+    """
+    scope = strategy().scope()
+    start(config.seed)
+    with scope:
+        return _train(data, METHODS[method], config, progress, folder, original, on_evaluation)
+
+
+def _train(
+    data: StudentData,
+    method: Method,
+    config: StudentConfig,
+    progress: Callable[[float, str], None],
+    folder: str,
+    original: Original | None,
+    on_evaluation: Callable[[dict[str, float]], None],
+) -> TrainedStudent:
+    student, layout = _make_student(data, method, config)
+    rows, loop = data.spec.rows["train"], narrow(config, LoopSettings)
+    validation = None if original else data.validation
+    if original:
+        loop = replace(loop, epochs=original.epochs(rows, config.batch_size))
+
+    def stream(epoch: int, batch: int) -> tf.data.Dataset:
+        return training_batches(
+            data.training, config.batch_size, config.seed, start=(epoch, batch), part=workers().part
+        )
+
+    with naming_damage(*(files for files in (data.training, validation) if files)):
+        history = fit(
+            student,
+            stream,
+            evaluation_batches(validation) if validation else None,
+            rows,
+            loop,
+            progress,
+            folder,
+            stop_after=original.steps if original else None,
+            drops=original.drops if original else (),
+            on_evaluation=on_evaluation,
+        )
+    tie_untrained(student.trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
+    return TrainedStudent(student, layout, history)
+
+
+def _make_student(data: StudentData, method: Method, config: StudentConfig) -> tuple[Student, TableLayout]:
+    """A student with its initial weights.
+
+    With targets of another label the method's head is the auxiliary one, and the student's own has two logits.
+    """
+    settings = narrow(config, StudentSettings)
+    layout = table_layout(data.vocabularies, data.spec, config.min_count)
+    subclasses = data.training.outputs // 2 if method.wide_head else 1
+    auxiliary = subclasses if data.label and method.target != "none" else 0
+    if auxiliary and config.alpha == 1:
+        raise ConfigError(
+            "alpha must be below 1 where the teacher has learned an outcome: the click comes from labels alone. "
+            f"Received: {config.alpha} (outcome {data.label})."
+        )
+    trunk = StudentTrunk(layout, data.spec.base_rate, 1 if auxiliary else subclasses, settings)
+    statistics = "folds" if config.statistics else "none"
+    tables = FoldTables(layout, data.counts, config.smoothing, statistics, kept_only=True)
+    return Student(trunk, tables, method, settings, auxiliary), layout

@@ -1,0 +1,127 @@
+"""One part of a teacher: its training, its calibration, and what is written of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from models.backend import tf
+from models.calibration import Calibration
+from models.inputs import evaluation_batches, training_batches
+from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk
+from models.training import LoopSettings, fit, start
+from models.workers import strategy, workers
+from pipeline.calibrate import calibrate, calibration_json
+from pipeline.config import TeacherConfig, narrow
+from pipeline.originals import Original
+from pipeline.stage_inputs import naming_damage
+from pipeline.teacher_data import PartTables, TeacherData
+from pipeline.workspace import digest
+
+
+@dataclass(frozen=True)
+class TrainedTeacher:
+    """A part of a teacher, with the weights of its best evaluation.
+
+    Args:
+        teacher: the model.
+        tables: what it sees beside the examples.
+        columns: numbers of numeric and categorical columns.
+        history: see :func:`models.training.fit`.
+        calibration: of its click logits.
+    """
+
+    teacher: Teacher
+    tables: PartTables
+    columns: tuple[int, int]
+    history: pd.DataFrame
+    calibration: Calibration
+
+    def save(self, folder: str) -> None:
+        """Writes the SavedModel that ``precompute`` loads."""
+        TeacherScorer(self.teacher.trunk, self.columns, self.calibration).save(folder)
+
+    def fingerprint(self) -> str:
+        """A hash of everything that the logits depend on."""
+        crosses = self.tables.crosses
+        tables = [*self.tables.values.variables, *(crosses.variables if crosses else [])]
+        whole = hashlib.sha256(crosses.keys.tobytes() if crosses else b"")
+        for variable in [*self.teacher.trainable_variables, *tables]:
+            whole.update(variable.numpy().tobytes())
+        whole.update(digest(calibration_json(self.calibration)).encode())
+        return whole.hexdigest()[:16]
+
+
+def train_part(
+    data: TeacherData,
+    config: TeacherConfig,
+    part: int,
+    progress: Callable[[float, str], None],
+    folder: str,
+    *,
+    original: Original | None = None,
+    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
+) -> TrainedTeacher:
+    """Trains one part of a teacher; nothing but ``folder`` is written to.
+
+    Args:
+        data: see :class:`TeacherData`.
+        config: settings; with ``folds = B`` the teacher never sees the labels of the rows whose fold is the part
+            modulo B, not even through click statistics.
+        part: below ``folds``; 0 without cross-fitting.
+        progress: called with the rows seen and a note.
+        folder: for checkpoints and logs, see :func:`models.training.fit`.
+        original: what is repeated by a refit, which uses no validation rows; else None.
+        on_evaluation: see :func:`models.training.fit`.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+        TrainingError: see :func:`models.training.fit`.
+    """
+    scope = strategy().scope()
+    start(config.seed)
+    with scope:
+        return _train(data, config, part, progress, folder, original, on_evaluation)
+
+
+def _train(
+    data: TeacherData,
+    config: TeacherConfig,
+    part: int,
+    progress: Callable[[float, str], None],
+    folder: str,
+    original: Original | None,
+    on_evaluation: Callable[[dict[str, float]], None],
+) -> TrainedTeacher:
+    tables, files = data.tables(config, part), data.training_files(config)
+    settings = narrow(config, TeacherSettings)
+    trunk = TeacherTrunk(tables.layout, tables.values, tables.crosses, tables.base_rate, settings)
+    teacher = Teacher(trunk, settings)
+    validation = None if original else data.validation
+    loop = narrow(config, LoopSettings)
+    if original:
+        loop = replace(loop, epochs=original.epochs(tables.rows, config.batch_size))
+
+    def stream(epoch: int, batch: int) -> tf.data.Dataset:
+        return training_batches(files, config.batch_size, config.seed, tables.without, (epoch, batch), workers().part)
+
+    with naming_damage(*(each for each in (files, validation) if each)):
+        history = fit(
+            teacher,
+            stream,
+            evaluation_batches(validation) if validation else None,
+            tables.rows,
+            loop,
+            progress,
+            folder,
+            stop_after=original.steps if original else None,
+            drops=original.drops if original else (),
+            on_evaluation=on_evaluation,
+        )
+        calibration = original.calibration if original else Calibration(reason="no validation rows")
+        if validation:
+            calibration = calibrate(teacher, validation)
+    return TrainedTeacher(teacher, tables, files.columns, history, calibration)

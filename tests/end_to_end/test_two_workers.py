@@ -1,0 +1,130 @@
+"""One training on two worker processes: the same as on one, an error when a worker is lost, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import ROOT, ctr_distill
+
+from pipeline.generate import generate
+
+# Masks of dropout differ between one worker and two, so there is none; the auxiliary loss is on.
+SETTINGS = {
+    "epochs": 4,
+    "batch-size": 250,
+    "learning-rate": 0.003,
+    "evaluations": 2,
+    "patience": 99,
+    "hidden": 16,
+    "crosses": 3,
+    "subclasses": 2,
+    "dropout": 0,
+    "embedding-dropout": 0,
+    "linear-dropout": 0,
+    "embedding-l2": 0.001,
+    "averaging": 0.9,
+    "beta": 0.3,
+    "aux-rows": 64,
+}
+TRAIN = ["train-teacher", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with examples and no more."""
+    folder = tmp_path_factory.mktemp("workers")
+    generate(3000, str(folder / "log.tsv"), seed=2)
+    ctr_distill(["preprocess", "--input", str(folder / "log.tsv"), "--run", str(folder / "run")])
+    return folder / "run"
+
+
+def copied(examples: Path, path: Path) -> Path:
+    return Path(shutil.copytree(examples, path))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start_workers(run: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Two workers, as a user would start them."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", *TRAIN, f"--run={run}", *more],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+def ends(workers: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes and what was written to standard error."""
+    written = [worker.communicate(timeout=200)[1] for worker in workers]
+    return [(worker.returncode, text) for worker, text in zip(workers, written, strict=True)]
+
+
+def history(run: Path) -> pd.DataFrame:
+    return pd.read_csv(run / "teacher" / "history.csv").drop(columns="seconds")
+
+
+def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path) -> None:
+    alone, together = copied(examples, tmp_path / "alone"), copied(examples, tmp_path / "together")
+    ctr_distill([*TRAIN, f"--run={alone}"])
+    for code, text in ends(start_workers(together)):
+        assert code == 0, text
+    np.testing.assert_allclose(history(together), history(alone), rtol=2e-3)
+    # So much for rounding; another batch or loss would differ at once.
+    first = history(together).iloc[0] - history(alone).iloc[0]
+    assert first["train_loss"] == pytest.approx(0, abs=1e-5) and first["valid_logloss"] == pytest.approx(0, abs=1e-5)
+    models = [json.loads((run / "teacher" / "manifest.json").read_text()) for run in (alone, together)]
+    assert models[0]["parameters"] == models[1]["parameters"]
+
+
+def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: Path, tmp_path: Path) -> None:
+    run = copied(examples, tmp_path / "run")
+    more = ("--epochs=30", "--evaluations=1")
+    workers = start_workers(run, *more)
+    states = run / "teacher" / "training" / "checkpoints"
+    while not list(states.glob("latest-*/state.json")):
+        assert workers[0].poll() is None, workers[0].communicate()[1]
+        time.sleep(0.05)
+    workers[1].kill()
+    (code, text), _ = ends(workers)
+    assert code == 2
+    assert "error: All 2 workers must take part in a training to its end. Received: a lost worker" in text
+    (state,) = states.glob("latest-*/state.json")
+    kept = json.loads(state.read_text())["record"]["history"]["rows"]
+    assert 0 < len(kept) < 30
+    for code, text in ends(start_workers(run, *more)):
+        assert code == 0, text
+    whole = pd.read_csv(run / "teacher" / "history.csv")
+    # With the seconds of the first attempt: its evaluations were not made again.
+    pd.testing.assert_frame_equal(whole[: len(kept)], pd.DataFrame(kept))
+    assert len(whole) == 30
+    alone = copied(examples, tmp_path / "alone")
+    ctr_distill([*TRAIN, *more, f"--run={alone}"])
+    np.testing.assert_allclose(history(run)["train_loss"], history(alone)["train_loss"], rtol=1e-2)
