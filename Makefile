@@ -50,6 +50,8 @@ bench: install
 	$(BIN)/python benchmarks/preprocess.py --peers all
 	$(BIN)/python benchmarks/memory.py --rows 1000000 10000000
 	$(BIN)/python benchmarks/precompute.py
+	$(BIN)/python benchmarks/inputs.py
+	$(BIN)/python benchmarks/training.py --parts step,student,memory,peers
 
 clean:
 	rm -rf runs build *.egg-info
