@@ -52,6 +52,7 @@ bench: install
 	$(BIN)/python benchmarks/precompute.py
 	$(BIN)/python benchmarks/inputs.py
 	$(BIN)/python benchmarks/training.py --parts step,student,memory,peers
+	$(BIN)/python benchmarks/teacher.py generated
 
 clean:
 	rm -rf runs build *.egg-info

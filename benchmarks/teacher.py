@@ -110,7 +110,7 @@ def generated(options: argparse.Namespace) -> dict[str, Any]:
     work = Path(options.work)
     log, run = generated_log(work, options.rows), Run(str(work / f"generated-{options.rows}"))
     with run.lock():
-        run_all(run, [str(log)], CRITEO, resolve({}), ["hard", "kd", "subclass"], make_options())
+        run_all(run, [str(log)], CRITEO, resolve({}), ["hard", "subclass"], make_options())
     models = storage.read_json(run.file(REPORT, "metrics.json"))["models"]
     excess = {name: model["test"]["excess_over_bayes"] for name, model in models.items()}
     shares = {name: 1 - value / excess["students/hard"] for name, value in excess.items()}

@@ -18,7 +18,7 @@ offset    int64    [rows], byte offset of the line in its source
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -60,6 +60,10 @@ class Block:
             None if self.groups is None else self.groups[rows],
             None if self.outcomes is None else self.outcomes[rows],
         )
+
+    def without(self, folds: Sequence[int]) -> Block:
+        """The rows of other folds than these."""
+        return self.take(np.flatnonzero(~np.isin(self.folds, list(folds))))
 
     @classmethod
     def concatenate(cls, blocks: list[Block]) -> Block:

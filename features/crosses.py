@@ -18,7 +18,7 @@ import pandas as pd
 from features.blocks import Block
 from features.hashing import FOLDS
 from features.numeric import NumericColumn
-from features.statistics import SEEN, prior_rates, ratio
+from features.statistics import SEEN, Counts, prior_rates, ratio
 
 Codes = npt.NDArray[np.int32]
 Cross = tuple[int, ...]
@@ -102,8 +102,7 @@ def cross_rows(
     time_slice: int | None = None,
 ) -> CrossRows:
     """The rows of a block whose fold is not among those left out; in time order, of the time slice of its shard."""
-    kept = np.flatnonzero(~np.isin(block.folds, list(without)))
-    rows = block.take(kept)
+    rows = block.without(without)
     codes = np.concatenate([rows.ids, bucket_codes(rows.dense, edges)], axis=1)
     parts = rows.folds if time_slice is None else np.full(len(rows), time_slice, np.uint8)
     return CrossRows(codes, rows.labels, parts, rows.ids.shape[1], rows.weights)
@@ -164,9 +163,6 @@ def _ranking_rows(rows: CrossRows, order: str) -> CrossRows:
     return rows.take(slice(-_RANKING_ROWS, None))
 
 
-Masses = npt.NDArray[np.int64] | npt.NDArray[np.float64]
-
-
 class _Statistics:
     """Smoothed log-odds of the values of single columns, and of pairs relative to them."""
 
@@ -178,7 +174,7 @@ class _Statistics:
         self._prior = np.log(rate / (1 - rate))
         self._single = [self._single_odds(column) for column in range(rows.codes.shape[1])]
 
-    def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[Masses, Masses]:
+    def _count(self, codes: npt.NDArray[np.integer], size: int) -> tuple[Counts, Counts]:
         """Clicks and rows without click, or their weights, by code and by what rows may see: [size, 11] each."""
         cells = (self._rows.labels.astype(np.int64) * size + codes) * FOLDS + self._rows.folds
         others, clicks = self._see(np.bincount(cells, self._rows.weights, 2 * size * FOLDS).reshape(2, size, FOLDS))
@@ -245,7 +241,7 @@ def _correlation(
 
 
 def _log_odds(
-    clicks: Masses, others: Masses, prior: npt.NDArray[np.float64], smoothing: float
+    clicks: Counts, others: Counts, prior: npt.NDArray[np.float64], smoothing: float
 ) -> npt.NDArray[np.float64]:
     """Log-odds with ``smoothing`` rows of the prior added, minus the prior's own log-odds."""
     rate = 1 / (1 + np.exp(-prior))

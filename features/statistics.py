@@ -234,6 +234,9 @@ def prior_rates(clicks: Counts, rows: Counts, order: str) -> npt.NDArray[np.floa
     """
     rate = ratio(clicks, rows)
     if order == "time":
-        rate = np.where(rows > 0, rate, rate[np.argmax(rows > 0)])
+        first = np.argmax(rows > 0)
+        rate, seen = (np.where(rows > 0, found, found[first]) for found in (rate, np.asarray(rows)))
+        # The first slices may have few rows: no rate is more extreme than so many rows can tell.
+        rate = np.clip(rate, 1 / (seen + 2), 1 - 1 / (seen + 2))
     # A part without clicks, or of clicks alone, must not give an infinite prior.
     return np.clip(rate, 1e-6, 1 - 1e-6)

@@ -1,4 +1,4 @@
-"""States of a training on disk: whole or not at all, written and read a few rows at a time.
+"""States of a training on disk, written and read a few rows at a time; a killed process leaves whole ones only.
 
 A state is a folder of raw little-endian files, one a variable, and ``state.json``. Reading a table as a whole would
 copy it (TensorFlow copies variables that have sparse updates whenever they are read whole), which is what Keras' and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from models.backend import keras, tf
@@ -46,13 +45,12 @@ class Dropout(keras.layers.Layer):
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
 
-    def call(self, x: tf.Tensor, training: bool = False, noise_shape: Sequence[Any] | None = None) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drops out.
 
         Args:
           x: Of any shape.
           training: Whether to drop anything.
-          noise_shape: Of the mask, which is broadcast to that of ``x``; None for the shape of ``x``.
 
         Returns:
           A tensor like ``x``.
@@ -63,7 +61,7 @@ class Dropout(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group if context else 0, tf.int64)
         seed = tf.stack([seed_for(self.seed, self.name) + replica, number])
-        return tf.nn.experimental.stateless_dropout(x, self.rate, seed, noise_shape=noise_shape)
+        return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for serialisation."""

@@ -79,8 +79,8 @@ def training_batches(
         start: epoch and batch in it from which on the stream is wanted; a batch behind the epoch's last one stands for
             the first of the next.
         part: (i, n) for the rows i, i + n, ... of each batch. Workers exchange tensors of the same shape in every step,
-            so that each part of n > 1 is filled up to the rows of a whole batch's, by rows of weight 0; there is a
-            ``weight`` in any case.
+            so each part of an epoch's smaller last batch is filled up, for n > 1, with copies of the batch's first row
+            whose weight is 0; there is a ``weight`` in any case. What takes no weights sees the copies.
 
     Returns:
         batches as the module says.
@@ -129,15 +129,13 @@ def _part(batches: tf.data.Dataset, batch_size: int, part: tuple[int, int]) -> t
         return batches
 
     def own(rows: Batch) -> Batch:
+        wanted = tf.range(index, index + batch_size, count)
+        there = wanted < tf.shape(rows["label"])[0]
         weighted = {"weight": tf.ones_like(rows["label"]), **rows}
-        return {name: _filled(value[index::count], -(-batch_size // count)) for name, value in weighted.items()}
+        part = {name: tf.gather(value, tf.where(there, wanted, 0)) for name, value in weighted.items()}
+        return {**part, "weight": part["weight"] * tf.cast(there, tf.float32)}
 
     return batches.map(own)
-
-
-def _filled(value: tf.Tensor, rows: int) -> tf.Tensor:
-    """A tensor with zeros behind its rows, so that there are so many."""
-    return tf.pad(value, [[0, rows - tf.shape(value)[0]], *[[0, 0]] * (value.shape.rank - 1)])
 
 
 def _pools(files: ShardFiles, shards: tf.Tensor, blocks: int) -> tf.data.Dataset:

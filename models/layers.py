@@ -32,9 +32,9 @@ def dense_inputs(numerics: tf.Tensor, statistics: tf.Tensor | None) -> tf.Tensor
     return present if statistics is None else tf.concat([present, statistics], axis=1)
 
 
-def linear_part(name: str = "linear") -> keras.layers.Dense:
+def linear_part() -> keras.layers.Dense:
     """A linear function of the dense inputs that starts at zero: ``[batch, width]`` to ``[batch, 1]``."""
-    return keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)
+    return keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="linear")
 
 
 class HiddenLayers(keras.layers.Layer):

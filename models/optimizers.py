@@ -36,7 +36,7 @@ def make_optimizer(settings: OptimizerSettings, schedule: Any) -> RowOptimizer:
 
     Args:
         settings: its kind.
-        schedule: of the learning rate: a number, a schedule of keras, or a variable that the caller sets.
+        schedule: of the learning rate: a number or a schedule of keras.
     """
     return RowOptimizer(schedule, settings.table_optimizer, settings.table_rate, settings.averaging)
 
@@ -52,7 +52,7 @@ class RowOptimizer(keras.optimizers.Optimizer):
     walks the whole table, and neither keeps an average of the rows of a batch.
 
     Args:
-      learning_rate: A number, a schedule, or a variable.
+      learning_rate: A number or a schedule.
       table_optimizer: ``adam`` or ``adagrad``.
       table_rate: Factor on the learning rate of table rows.
       averaging: Decay of the moving average of the weights (see :mod:`models.averaging`), 0 for none.
@@ -78,8 +78,7 @@ class RowOptimizer(keras.optimizers.Optimizer):
             raise ValueError(f"`table_optimizer` should be one of {', '.join(_SLOTS)}. Received: {table_optimizer}")
         # Decay 0, the default of the base class, would read and write all weights at each step.
         super().__init__(**{"name": "row_optimizer", "weight_decay": None, "jit_compile": False, **kwargs})
-        shared = isinstance(learning_rate, tf.Variable)
-        self._learning_rate = learning_rate if shared else self._build_learning_rate(learning_rate)
+        self._learning_rate = self._build_learning_rate(learning_rate)
         self.table_optimizer, self.table_rate, self.averaging = table_optimizer, table_rate, averaging
         # What is saved is the list of all variables; these only find them.
         self._weights = self._no_dependency([])

@@ -169,7 +169,10 @@ class Teacher(tfrs.Model):
         return self.trunk(batch, training=training)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
+        """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings.
+
+        That of a gated ensemble has the members' and the gate's cross-entropy, so it is about twice a logloss.
+        """
         logits, weights = self.trunk.outputs(batch, training)
         members = tf.unstack(logits, axis=1)
         loss = sum(_click_loss(batch, z) for z in members) / len(members)
@@ -182,7 +185,7 @@ class Teacher(tfrs.Model):
 
     def _auxiliary(self, z: tf.Tensor) -> tf.Tensor:
         # Every replica computes the loss of all replicas' rows.
-        return auxiliary_loss(gather_rows(z[: self._rows // replicas()]), self._temperature) / replicas()
+        return auxiliary_loss(gather_rows(z[: max(self._rows // replicas(), 1)]), self._temperature) / replicas()
 
 
 def _click_loss(batch: Batch, z: tf.Tensor) -> tf.Tensor:

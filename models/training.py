@@ -76,7 +76,7 @@ def fit(
     on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
-    """Trains a model and leaves it with the (averaged) weights of the best validation logloss.
+    """Trains a model and leaves it, on worker 0, with the (averaged) weights of the best validation logloss.
 
     Args:
         model: has ``compute_loss``.
@@ -99,9 +99,9 @@ def fit(
         TrainingError: the loss is no longer finite or has exploded, or a worker was lost; the last good checkpoint is
             kept.
     """
-    training = _Training(model, stream, validation, rows, settings, folder, stop_after, drops)
-    training.restore()
     with naming_lost_workers():
+        training = _Training(model, stream, validation, rows, settings, folder, stop_after, drops)
+        training.restore()
         while not training.ended:
             note = training.advance(checkpoint_seconds, on_evaluation)
             progress(training.rows_seen, note)
@@ -126,7 +126,7 @@ class _Training:
         self._model, self._stream, self._validation, self._rows = model, stream, validation, rows
         self._epoch_steps = math.ceil(rows / settings.batch_size)
         self._interval = math.ceil(self._epoch_steps / settings.evaluations)
-        whole = math.ceil(settings.epochs * self._epoch_steps / self._interval) * self._interval
+        whole = math.ceil(settings.epochs * self._epoch_steps)
         self._last = whole if stop_after is None else stop_after
         self._score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
         self._score(next(iter(stream(0, 0) if validation is None else validation)))  # makes the variables
@@ -204,10 +204,17 @@ class _Training:
     def _check(self, loss: float, steps: int) -> None:
         self._first_loss = self._first_loss or loss
         limit = _EXPLODED * max(self._first_loss, 0.01)
-        if not loss <= limit:
+        if not math.isfinite(loss) or loss > limit:
             raise TrainingError(
                 f"The training loss must stay finite and below {limit:.3g}. Received: {loss} after "
                 f"{self._step + steps} steps; lower the learning rate (the checkpoint before is kept)."
+            )
+
+    def _require_finite(self, logloss: float) -> None:
+        if not math.isfinite(logloss):
+            raise TrainingError(
+                f"The validation logloss must stay finite. Received: {logloss} after {self._step} steps; lower the "
+                "learning rate (the checkpoint before is kept)."
             )
 
     def _evaluate(self, on_evaluation: Callable[[dict[str, float]], None]) -> str:
@@ -221,6 +228,7 @@ class _Training:
         with self._optimizer.averaged():
             if self._validation is not None:
                 result = evaluate(self._score, self._validation)
+                self._require_finite(result["logloss"])
                 row |= {"valid_logloss": result["logloss"], "valid_auc": result["auc"]}
             row["seconds"] = self._elapsed
             if self.history.add(row):

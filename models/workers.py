@@ -2,7 +2,8 @@
 
 Every worker is started with the same command and the same run directory. Each reads all shards and takes its part of
 every batch, so the batches are those of one worker; gradients are summed over the workers. Worker 0 is the chief: it
-alone writes to the run.
+alone writes to the run. Each evaluates for itself, so the workers should be machines of the same kind: where a last bit
+decides when to stop, they must decide alike.
 """
 
 from __future__ import annotations

@@ -88,9 +88,9 @@ def _save_booster(
     parts = config.folds or PARTS
     module = tf.saved_model.load(run.file(TEACHER, inputs))
     training = _training_rows(data.training_files(config), module, folds_of_part(part, parts))
-    validation = _validation_rows(data.validation, module) if data.validation and not rounds else None
+    validation = _validation_rows(data.validation, module) if data.validation and rounds is None else None
     settings = narrow(config, TreeSettings)
-    if rounds:
+    if rounds is not None:
         settings = dataclasses.replace(settings, boosted_trees=rounds)
     progress = Progress(f"trees {part + 1} of {parts}", settings.boosted_trees, "trees")
     booster = boost(training, validation, settings, progress.update)
@@ -102,8 +102,7 @@ def _training_rows(files: ShardFiles, module: TreeInputs, without: Sequence[int]
     """The latest training rows without those of some folds; as many as crosses are found on, in whole shards."""
     pieces: list[_Piece] = []
     for index in reversed(range(len(files.examples))):
-        read = blocks_of(files.examples[index])
-        blocks = [block.take(np.flatnonzero(~np.isin(block.folds, list(without)))) for block in read]
+        blocks = [block.without(without) for block in blocks_of(files.examples[index])]
         asked = [np.full(len(b), files.parts[index]) if files.parts else b.folds for b in blocks]
         pieces += [_piece(module, *pair, files.outcome) for pair in zip(blocks, asked, strict=True)]
         if sum(len(labels) for _, labels, _ in pieces) >= MAX_ROWS:

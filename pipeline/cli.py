@@ -6,8 +6,8 @@ import argparse
 import contextlib
 import importlib.util
 import logging
+import math
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +21,8 @@ from pipeline.flags import Parser, add_inputs, add_preset, add_settings, section
 Handler = Callable[[argparse.Namespace, list[str]], None]
 
 DEFAULT_METHODS = "hard,kd,subclass"
-TEACHER, TEACHER_COMMAND = "teacher", "train-teacher"
+# As in pipeline.workspace, whose import takes longer than --help should.
+TEACHER = "teacher"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,9 +161,6 @@ def _add_tune(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--budget", default="30m", metavar="TIME", help="how long to search: 90s, 30m or 2h (default: %(default)s)"
     )
-    command.add_argument(
-        "--output", metavar="FILE", help="a copy of the best settings (they are in RUN/tune/MODEL/best.yaml)"
-    )
     return command
 
 
@@ -291,6 +289,14 @@ def _preprocess(options: argparse.Namespace, rest: list[str]) -> None:
     _say(done, "examples", run.file("examples"))
 
 
+def _require_one_worker() -> None:
+    """Says that a command does not train on several workers, before they wait for each other."""
+    if os.environ.get("TF_CONFIG"):
+        raise ConfigError(
+            "TF_CONFIG must be set for train-teacher and distill only. Received: it is set (environment)."
+        )
+
+
 def _writing(run: Any) -> contextlib.AbstractContextManager[None]:
     """The lock of a run; of several workers the chief has it."""
     from models.workers import is_chief
@@ -354,6 +360,7 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> None:
+    _require_one_worker()
     from pipeline.run import run_all
 
     methods = [method.strip() for method in options.methods.split(",") if method.strip()]
@@ -386,6 +393,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _tune(options: argparse.Namespace, _: list[str]) -> None:
     _require("tune", "optuna")
+    _require_one_worker()
     from pipeline.tune import budget_seconds, tune
 
     run, seconds = _open_run(options), budget_seconds(options.budget)
@@ -394,18 +402,16 @@ def _tune(options: argparse.Namespace, _: list[str]) -> None:
         run.manifest("targets")
     with run.lock():
         found = tune(run, options.model, config, seconds)
-    path = found.path
-    if options.output:
-        path = options.output
-        shutil.copyfile(found.path, path)
-    command = TEACHER_COMMAND if options.model == TEACHER else f"distill --method {options.model}"
+    command = "train-teacher" if options.model == TEACHER else f"distill --method {options.model}"
+    present = "no loss" if math.isnan(found.present) else f"{found.present:.5f}"
     print(
         f"best of {found.trials} trials: valid logloss {found.valid_logloss:.5f} in trial {found.trial}; with the "
-        f"present settings {found.present:.5f}\nuse it: ctr-distill {command} --run {run.path} --config {path}"
+        f"present settings {present}\nuse it: ctr-distill {command} --run {run.path} --config {found.path}"
     )
 
 
 def _refit(options: argparse.Namespace, rest: list[str]) -> None:
+    _require_one_worker()
     from pipeline.refit import refit
     from pipeline.workspace import Run
 

@@ -197,7 +197,8 @@ class TeacherConfig(TrainingConfig):
         require(self.cross_layers >= 0, "cross_layers must not be negative", self.cross_layers)
         require(self.cross_rank >= 0, "cross_rank must not be negative", self.cross_rank)
         require(all(width > 0 for width in self.hidden), "hidden must be positive widths", self.hidden)
-        require(bool(self.hidden or self.cross_layers), "hidden must not be empty without cross layers", "no layer")
+        crossed = set(architectures) == {"dcn"} and self.cross_layers > 0
+        require(bool(self.hidden) or crossed, "hidden must not be empty without cross layers", "no layer")
         require(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
         require(self.beta >= 0, "beta must not be negative", self.beta)
         require(self.aux_temperature > 0, "aux_temperature must be positive", self.aux_temperature)

@@ -98,13 +98,16 @@ def is_complete(run: Run, config: Config, methods: Sequence[str], original: Run 
         methods: of the students.
         original: of a refit.
     """
-    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods), REPORT]
+    # A refit of a run without test rows has nothing to report.
+    reported = original is None or run.spec().rows["test"] > 0
+    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods), *([REPORT] if reported else [])]
     if not all(storage.exists(run.file(stage, "manifest.json")) for stage in stages):
         return False
     keys = [
         (TEACHER, teacher_key(run, config.teacher_config(), original)),
         (TARGETS, targets_key(run)),
         *((student_stage(m), student_key(run, m, config.student_config(m), original)) for m in methods),
-        (REPORT, evaluation_key(run)),
     ]
-    return all(run.is_done(stage, key) for stage, key in keys) and storage.exists(run.file(REPORT, "index.html"))
+    if not all(run.is_done(stage, key) for stage, key in keys):
+        return False
+    return not reported or (run.is_done(REPORT, evaluation_key(run)) and storage.exists(run.file(REPORT, "index.html")))

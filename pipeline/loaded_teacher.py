@@ -24,7 +24,7 @@ class TreeFiles:
 
     Args:
         inputs: folders of the SavedModels that make their inputs: one, or one a booster.
-        boosters: files of the boosters; booster b of P has seen no row whose fold is b modulo P.
+        boosters: files of the boosters; booster b of P was trained on no row whose fold is b modulo P.
         weight: of the trees in the teacher's click logit.
         calibrations: of the click logits of each network and its trees together.
     """

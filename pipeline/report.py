@@ -104,6 +104,7 @@ def terminal_tables(found: dict[str, Any]) -> str:
     ]
     if lines:
         parts.append("\n".join(["paired differences of the logloss, 95 % intervals (negative: better)", *lines]))
+    parts += _of_outcome(found)
     if unequal := _unequal(found["models"]):
         parts.append(f"The students are not comparable: they differ in {', '.join(unequal)}.")
     parts.append(summary(found))
@@ -168,9 +169,10 @@ def _bayes(models: dict[str, Any], splits: list[str]) -> pd.DataFrame:
     for split in splits:
         excess = {name: model[split].get("excess_over_bayes") for name, model in models.items()}
         hard, teacher = excess.get("students/hard"), excess["teacher"]
+        known = hard and teacher is not None and hard != teacher
         for name, value in excess.items():
             if value is not None:
-                share = (hard - value) / (hard - teacher) if hard and hard != teacher else math.nan
+                share = (hard - value) / (hard - teacher) if known else math.nan
                 rows.append({"model": name, "split": split, "excess": value, "gap_share": share})
     return pd.DataFrame(rows)
 
@@ -232,6 +234,12 @@ def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [("Refit of", found["refit"]["run"])] if "refit" in found else []
 
 
+def _of_outcome(found: dict[str, Any]) -> list[str]:
+    """That a teacher has learned something else than the click, if it has."""
+    label = found["models"]["teacher"].get("label")
+    return [f"The teacher has learned {label}, not the click: its figures are of {label}."] if label else []
+
+
 def _notes(found: dict[str, Any]) -> list[str]:
     notes = [
         "Intervals are conditional on the one training of each model: they cover the choice of rows, not of seeds."
@@ -253,4 +261,4 @@ def _notes(found: dict[str, Any]) -> list[str]:
             0,
             "There are no test rows in this run: all figures are from validation rows, on which training stopped.",
         )
-    return notes
+    return _of_outcome(found) + notes

@@ -186,7 +186,7 @@ def _open_study(folder: str, task: Task) -> optuna.Study:
     """The search of earlier calls, or a new one that begins with the present settings."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     evaluations = task.settings["evaluations"]
-    pruner = optuna.pruners.MedianPruner(_RANDOM_TRIALS, n_warmup_steps=evaluations)
+    pruner = optuna.pruners.MedianPruner(_RANDOM_TRIALS, n_warmup_steps=evaluations + 1)
     study = optuna.create_study(
         storage=_open_journal(storage.join(folder, "journal.log")),
         study_name=task.key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -12,19 +12,18 @@ from features.errors import ConfigError
 from features.spec import ExamplesSpec
 from features.statistics import ClickCounts
 from features.vocabulary import Vocabulary
-from models.backend import tf
-from models.inputs import ShardFiles, evaluation_batches, training_batches
+from models.inputs import ShardFiles
 from models.methods import METHODS, Method
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables, TableLayout
-from models.training import LoopSettings, fit, start
-from models.workers import strategy, workers
+from models.training import start
+from models.workers import strategy
 from pipeline.config import StudentConfig, narrow
+from pipeline.fitting import Circumstances, fit_shards
 from pipeline.originals import Original
 from pipeline.stage_inputs import (
     click_counts,
     example_files,
-    naming_damage,
     read_vocabularies,
     table_layout,
     target_files,
@@ -118,42 +117,13 @@ def train_student(
     scope = strategy().scope()
     start(config.seed)
     with scope:
-        return _train(data, METHODS[method], config, progress, folder, original, on_evaluation)
+        return _train(data, METHODS[method], config, Circumstances(progress, folder, original, on_evaluation))
 
 
-def _train(
-    data: StudentData,
-    method: Method,
-    config: StudentConfig,
-    progress: Callable[[float, str], None],
-    folder: str,
-    original: Original | None,
-    on_evaluation: Callable[[dict[str, float]], None],
-) -> TrainedStudent:
+def _train(data: StudentData, method: Method, config: StudentConfig, circumstances: Circumstances) -> TrainedStudent:
     student, layout = _make_student(data, method, config)
-    rows, loop = data.spec.rows["train"], narrow(config, LoopSettings)
-    validation = None if original else data.validation
-    if original:
-        loop = replace(loop, epochs=original.epochs(rows, config.batch_size))
-
-    def stream(epoch: int, batch: int) -> tf.data.Dataset:
-        return training_batches(
-            data.training, config.batch_size, config.seed, start=(epoch, batch), part=workers().part
-        )
-
-    with naming_damage(*(files for files in (data.training, validation) if files)):
-        history = fit(
-            student,
-            stream,
-            evaluation_batches(validation) if validation else None,
-            rows,
-            loop,
-            progress,
-            folder,
-            stop_after=original.steps if original else None,
-            drops=original.drops if original else (),
-            on_evaluation=on_evaluation,
-        )
+    rows = data.spec.rows["train"]
+    history = fit_shards(student, data.training, data.validation, rows, config, circumstances)
     tie_untrained(student.trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
     return TrainedStudent(student, layout, history)
 

@@ -49,19 +49,19 @@ class TeacherData:
     """The examples of a run as teachers with one label see them.
 
     Args:
+        run: that has them.
         spec: of the examples.
         vocabularies: of each categorical column.
         counts: clicks of their values by fold.
         training: the training shards, in time order.
-        shard_rows: of each of them.
         validation: the validation shards; None in a run that has none.
     """
 
+    run: Run
     spec: ExamplesSpec
     vocabularies: list[Vocabulary]
     counts: ClickCounts
     training: ShardFiles
-    shard_rows: tuple[int, ...]
     validation: ShardFiles | None
 
     @classmethod
@@ -75,8 +75,7 @@ class TeacherData:
         training, validation = (example_files(run, spec, split, config.label) for split in ("train", "valid"))
         vocabularies = read_vocabularies(run, spec)
         counts = click_counts(vocabularies, spec)
-        rows = tuple(shard["rows"] for shard in run.shards("train") if shard["rows"])
-        return cls(spec, vocabularies, counts, training, rows, validation if spec.rows["valid"] else None)
+        return cls(run, spec, vocabularies, counts, training, validation if spec.rows["valid"] else None)
 
     def training_files(self, config: TeacherConfig) -> ShardFiles:
         """The training shards; for statistics by time each with its slice, which its rows ask with.
@@ -86,7 +85,7 @@ class TeacherData:
         """
         if config.statistics != "time":
             return self.training
-        return replace(self.training, parts=slice_of_shards(self.shard_rows))
+        return replace(self.training, parts=list(time_slices(self.run).values()))
 
     def tables(self, config: TeacherConfig, part: int) -> PartTables:
         """What a part may see: with ``folds = B`` no label of the rows whose fold is the part modulo B."""
@@ -109,7 +108,7 @@ class TeacherData:
             return None
         edges = coarse_edges(self.spec.numeric)
         if files.parts:
-            every = slice(None, None, math.ceil(sum(self.shard_rows) / MAX_ROWS))
+            every = slice(None, None, math.ceil(self.spec.rows["train"] / MAX_ROWS))
             rows = [cross_rows(block.take(every), edges, without, part) for part, block in _sliced_blocks(files)]
             return CrossStatistics(find_crosses(CrossRows.concatenate(rows), number, "time"), edges)
         rows = []
@@ -129,6 +128,17 @@ class TeacherData:
                 rows += float(weights.sum())
                 positive += float(weights @ labels_of(block, self.training.outcome))
         return float(np.clip(ratio(positive, rows), 1e-6, 1 - 1e-6))
+
+
+def time_slices(run: Run) -> dict[str, int]:
+    """The time slice of each training shard with rows, by path, in time order.
+
+    Raises:
+        DataError: there is one such shard.
+    """
+    shards = [shard for shard in run.shards("train") if shard["rows"]]
+    slices = slice_of_shards([shard["rows"] for shard in shards])
+    return {shard["path"]: number for shard, number in zip(shards, slices, strict=True)}
 
 
 def _sliced_blocks(files: ShardFiles) -> Iterator[tuple[int, Block]]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from models.backend import tf
 from models.calibration import Calibration
-from models.inputs import evaluation_batches, training_batches
 from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk
-from models.training import LoopSettings, fit, start
-from models.workers import strategy, workers
+from models.training import start
+from models.workers import is_chief, strategy
 from pipeline.calibrate import calibrate, calibration_json
 from pipeline.config import TeacherConfig, narrow
+from pipeline.fitting import Circumstances, fit_shards
 from pipeline.originals import Original
-from pipeline.stage_inputs import naming_damage
 from pipeline.teacher_data import PartTables, TeacherData
 from pipeline.workspace import digest
 
@@ -84,44 +82,16 @@ def train_part(
     scope = strategy().scope()
     start(config.seed)
     with scope:
-        return _train(data, config, part, progress, folder, original, on_evaluation)
+        return _train(data, config, part, Circumstances(progress, folder, original, on_evaluation))
 
 
-def _train(
-    data: TeacherData,
-    config: TeacherConfig,
-    part: int,
-    progress: Callable[[float, str], None],
-    folder: str,
-    original: Original | None,
-    on_evaluation: Callable[[dict[str, float]], None],
-) -> TrainedTeacher:
+def _train(data: TeacherData, config: TeacherConfig, part: int, circumstances: Circumstances) -> TrainedTeacher:
     tables, files = data.tables(config, part), data.training_files(config)
     settings = narrow(config, TeacherSettings)
     trunk = TeacherTrunk(tables.layout, tables.values, tables.crosses, tables.base_rate, settings)
-    teacher = Teacher(trunk, settings)
-    validation = None if original else data.validation
-    loop = narrow(config, LoopSettings)
-    if original:
-        loop = replace(loop, epochs=original.epochs(tables.rows, config.batch_size))
-
-    def stream(epoch: int, batch: int) -> tf.data.Dataset:
-        return training_batches(files, config.batch_size, config.seed, tables.without, (epoch, batch), workers().part)
-
-    with naming_damage(*(each for each in (files, validation) if each)):
-        history = fit(
-            teacher,
-            stream,
-            evaluation_batches(validation) if validation else None,
-            tables.rows,
-            loop,
-            progress,
-            folder,
-            stop_after=original.steps if original else None,
-            drops=original.drops if original else (),
-            on_evaluation=on_evaluation,
-        )
-        calibration = original.calibration if original else Calibration(reason="no validation rows")
-        if validation:
-            calibration = calibrate(teacher, validation)
+    teacher, original = Teacher(trunk, settings), circumstances.original
+    history = fit_shards(teacher, files, data.validation, tables.rows, config, circumstances, tables.without)
+    calibration = original.calibration if original else Calibration(reason="no validation rows")
+    if data.validation and not original and is_chief():
+        calibration = calibrate(teacher, data.validation)
     return TrainedTeacher(teacher, tables, files.columns, history, calibration)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from features.spec import ExamplesSpec
-from features.time_slices import slice_of_shards
 from models.backend import tf
 from models.boosted import require_lightgbm
 from models.calibration import Calibration
@@ -25,7 +24,7 @@ from pipeline.originals import original_teacher
 from pipeline.progress import Progress
 from pipeline.side_by_side import Report, available_memory, processes_that_fit, run_side_by_side
 from pipeline.stage_inputs import outcome_of, require_blocks, require_local, require_validation
-from pipeline.teacher_data import TeacherData
+from pipeline.teacher_data import TeacherData, time_slices
 from pipeline.teacher_part import TrainedTeacher, train_part
 from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
 
@@ -57,7 +56,7 @@ def train_teacher(
         return False
     require(parallel is None or parallel > 0, "--parallel must be positive", parallel)
     _require_trainable(run, config, refit=original is not None)
-    slices = _time_slices(run, config)
+    slices = {"slices": time_slices(run)} if config.statistics == "time" else {}
     parts = range(max(config.folds, 1))
     missing = _missing_parts(run, key, parts)
     if is_chief():
@@ -92,15 +91,6 @@ def _require_trainable(run: Run, config: TeacherConfig, refit: bool) -> None:
     outcome_of(spec, config.label)
     if config.boosted:
         require_lightgbm()
-
-
-def _time_slices(run: Run, config: TeacherConfig) -> dict[str, dict[str, int]]:
-    """The time slices of the training shards by path, for a manifest; nothing without statistics by time."""
-    if config.statistics != "time":
-        return {}
-    shards = [shard for shard in run.shards("train") if shard["rows"]]
-    slices = slice_of_shards([shard["rows"] for shard in shards])
-    return {"slices": {shard["path"]: number for shard, number in zip(shards, slices, strict=True)}}
 
 
 def _contents(run: Run, config: TeacherConfig, records: list[dict[str, Any]]) -> dict[str, Any]:

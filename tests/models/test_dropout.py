@@ -11,7 +11,9 @@ from models.dropout import Dropout
 
 def test_nothing_is_dropped_outside_training_or_at_rate_0() -> None:
     x = tf.constant(np.random.default_rng(0).normal(size=(5, 4)), tf.float32)
-    assert Dropout(0.5, 1, "dropout")(x, training=False) is x or np.array_equal(Dropout(0.5, 1, "d")(x), x)
+    for layer in (Dropout(0.5, 1, "dropout"), Dropout(0.0, 1, "dropout")):
+        np.testing.assert_array_equal(layer(x, training=False), x)
+        np.testing.assert_array_equal(layer(x), x)
     layer = Dropout(0.0, 1, "dropout")
     np.testing.assert_array_equal(layer(x, training=True), x)
     assert layer.variables == []
@@ -51,12 +53,6 @@ def test_inside_a_graph_every_step_draws_anew() -> None:
     eager = Dropout(0.5, 3, "dropout")
     for _ in range(3):
         np.testing.assert_array_equal(step(x), eager(x, training=True))
-
-
-def test_a_noise_shape_drops_whole_columns() -> None:
-    y = Dropout(0.5, 3, "dropout")(tf.ones([50, 6, 4]), training=True, noise_shape=[50, 6, 1]).numpy()
-    assert set(np.unique(y)) == {0.0, 2.0}
-    assert (y == y[:, :, :1]).all()
 
 
 def test_config_makes_the_same_layer() -> None:

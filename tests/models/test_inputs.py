@@ -267,21 +267,24 @@ def test_a_stream_goes_on_where_it_was_left(
 @pytest.mark.parametrize("count", [2, 3])
 def test_parts_make_up_the_batches(files: ShardFiles, count: int) -> None:
     def batches(part: tuple[int, int]) -> Iterator[Rows]:
-        return numpy_batches(training_batches(files, 111, seed=3, start=(0, 5), part=part).take(10))
+        return numpy_batches(training_batches(files, 120, seed=3, start=(0, 5), part=part).take(10))
 
     for batch, *shares in zip(batches((0, 1)), *(batches((index, count)) for index in range(count)), strict=True):
         for index, share in enumerate(shares):
             rows = len(range(index, size(batch), count))
-            np.testing.assert_array_equal(share["weight"], np.arange(-(-111 // count)) < rows)
+            np.testing.assert_array_equal(share["weight"], np.arange(120 // count) < rows)
             for name, values in batch.items():
                 np.testing.assert_array_equal(share[name][:rows], values[index::count])
+                np.testing.assert_array_equal(
+                    share[name][rows:], np.repeat(values[:1], len(share[name]) - rows, axis=0)
+                )
 
 
 def test_the_weights_of_a_part_are_those_of_its_rows(tmp_path: Path) -> None:
     blocks = [[with_weights(block) for block in shard] for shard in cut(100, 2, 20)]
     files = replace(write_split(tmp_path, blocks, with_targets=False), weighted=True)
-    (share,) = numpy_batches(training_batches(files, 100, seed=3, part=(1, 3)).take(1))
-    np.testing.assert_array_equal(share["weight"], np.append(share["ids"][:33, 0] / 4, 0))
+    (share,) = numpy_batches(training_batches(files, 105, seed=3, part=(1, 3)).take(1))
+    np.testing.assert_array_equal(share["weight"], np.append(share["ids"][:33, 0] / 4, [0, 0]))
 
 
 def test_a_part_of_a_batch_with_too_few_rows_has_no_weight(plain: ShardFiles) -> None:

@@ -301,6 +301,19 @@ def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
     assert (model.layer.kernel != untouched.layer.kernel).numpy().any()
 
 
+@pytest.mark.parametrize("epochs", [0.5, 1.5])
+def test_no_more_steps_than_epochs(epochs: float) -> None:
+    _, history, seen = train(validation(), epochs=epochs, evaluations=1)
+    assert seen[-1][0] == epochs * ROWS and history["epoch"].iloc[-1] == epochs
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    batches = tf.data.Dataset.from_tensor_slices({**make_rows(VALID, 1), "weight": np.zeros(VALID)}).batch(50)
+    start(0)
+    with pytest.raises(TrainingError, match=r"validation logloss must stay finite. Received: nan after 5 steps"):
+        fit(Small(), training(), batches, ROWS, make_settings(), lambda *_: None, str(tmp_path))
+
+
 def test_what_an_evaluation_raises_ends_the_training(tmp_path: Path) -> None:
     rows: list[dict[str, float]] = []
 

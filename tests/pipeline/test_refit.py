@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from example_runs import table_of
-from support import SMALL, STUDENT, Made, ctr_distill, files_of, flags
+from support import SMALL, STUDENT, TEACHER, Made, ctr_distill, files_of, flags
 
 from pipeline import cli
 from pipeline.config import StudentConfig, TeacherConfig, build
@@ -46,11 +46,16 @@ def refits(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Refits:
     original, run = Run(str(folder / "original")), Run(str(folder / "refit"))
     shutil.copytree(made.run.path, original.path, ignore=shutil.ignore_patterns("subclass", "*_k", "report"))
     # A learning rate that drops, and trees: what else validation rows decide.
+    trees = flags({**TEACHER, "boosted": "0.2", "boosted-trees": "5"})
     changed = flags({**STUDENT, "schedule": "plateau", "evaluations": "4", "epochs": "3"})
-    done = ctr_distill(
-        ["distill", "--method", "kd", "--run", original.path, *changed, "--deterministic"],
-        ["refit", "--run", original.path, "--output", run.path, "--deterministic"],
-    )
+    commands = [
+        ["train-teacher", *trees],
+        ["precompute"],
+        ["distill", "--method", "hard", *flags(STUDENT)],
+        ["distill", "--method", "kd", *changed],
+        ["refit", "--output", run.path],
+    ]
+    done = ctr_distill(*([*command, "--run", original.path, "--deterministic"] for command in commands))
     return Refits(original, run, done.stdout)
 
 
@@ -123,6 +128,12 @@ def test_what_is_taken_over(refits: Refits) -> None:
     assert student.last == 3 * epoch
 
 
+def test_trees_are_as_many_as_in_the_original(refits: Refits) -> None:
+    before, after = (each.manifest("teacher")["trees"] for each in (refits.original, refits.run))
+    assert after["rounds"] == before["rounds"] and all(0 < rounds <= 5 for rounds in after["rounds"])
+    assert after["calibrations"] == before["calibrations"]
+
+
 def test_a_second_call_makes_what_is_missing(refits: Refits, tmp_path: Path) -> None:
     run = Run(str(tmp_path / "refit"))
     shutil.copytree(refits.run.path, run.path)
@@ -185,10 +196,11 @@ def test_a_refit_of_another_run(refits: Refits, made: Made, tmp_path: Path, caps
 def test_without_test_rows(log: Path, tmp_path: Path) -> None:
     """There is nothing to report."""
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    refit = ["refit", "--run", first, "--output", second]
     done = ctr_distill(
-        ["run", "--input", str(log), "--run", first, "--split", "80/20/0", "--methods", "hard", *SMALL],
-        ["refit", "--run", first, "--output", second],
+        ["run", "--input", str(log), "--run", first, "--split", "80/20/0", "--methods", "hard", *SMALL], refit, refit
     )
+    assert done.stdout.splitlines()[-2] == f"nothing to do: {second} is finished"
     assert done.stdout.splitlines()[-1] == f"students: {second}/students (without test rows there is no report)"
     assert Run(second).spec().rows["test"] == 0 and not Path(second, "report").exists()
     assert Path(second, "students/hard/model/1/saved_model.pb").exists()

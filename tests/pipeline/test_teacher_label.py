@@ -20,6 +20,7 @@ from pipeline.config import PreprocessConfig, TeacherConfig, build
 from pipeline.evaluate import evaluate
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
+from pipeline.report import read_metrics, report, terminal_tables
 from pipeline.stage_inputs import labels_of, outcome_of, read_with_targets
 from pipeline.teacher_data import TeacherData
 from pipeline.train_teacher import train_teacher
@@ -132,3 +133,10 @@ def test_labels_of_a_block(run: Run, valid: tuple[Block, np.ndarray]) -> None:
     assert np.array_equal(labels_of(block, 1), block.outcomes[:, 1])
     with pytest.raises(ConfigError, match=r"one of its outcomes \(seen, bought\). Received: clicked.$"):
         outcome_of(spec, "clicked")
+
+
+def test_the_page_and_the_terminal_say_so(run: Run) -> None:
+    report(run)
+    text = "The teacher has learned bought, not the click: its figures are of bought."
+    assert text in Path(run.file("report/index.html")).read_text()
+    assert text in terminal_tables(read_metrics(run))

@@ -36,24 +36,22 @@ class TestRealRun:
         file.write_text(yaml.safe_dump(settings))
         return ["tune", "--run", run.path, "--config", str(file), "--budget", "1s", *flags]
 
-    def test_teacher_and_student(self, copy_of: Callable[..., Run], tmp_path: Path) -> None:
+    def test_teacher_and_student(self, copy_of: Callable[..., Run]) -> None:
         """The best settings train the same teacher again; nothing else in the run changes."""
         run = copy_of("report", "students")
         small = {name.replace("-", "_"): value for name, value in TEACHER.items()}
         student = {name.replace("-", "_"): value for name, value in STUDENT.items()}
         settings = {"teacher": small, "student": student}
         before = {path: path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}
-        copy = tmp_path / "kd.yaml"
         done = ctr_distill(
             self.command(run, settings),
-            self.command(run, settings, "--model", "kd", "--output", str(copy)),
+            self.command(run, settings, "--model", "kd"),
         )
         lines = done.stdout.splitlines()
-        path = f"{run.path}/tune/teacher/best.yaml"
+        path, copy = f"{run.path}/tune/teacher/best.yaml", Path(run.file("tune/kd/best.yaml"))
         assert lines[1] == f"use it: ctr-distill train-teacher --run {run.path} --config {path}"
         assert lines[3] == f"use it: ctr-distill distill --method kd --run {run.path} --config {copy}"
         assert lines[0].startswith("best of ") and " trials: valid logloss 0." in lines[2]
-        assert copy.read_text() == Path(run.file("tune/kd/best.yaml")).read_text()
         assert list(yaml.safe_load(copy.read_text())["methods"]) == ["kd"]
         teacher = resolve(load(path)).teacher_config()
         assert teacher.subclasses == 3 and teacher.evaluations == 2

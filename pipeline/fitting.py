@@ -1,0 +1,79 @@
+"""The training of any model on the shards of a run, from the start or as the repetition of another training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from models.backend import tf, tfrs
+from models.inputs import ShardFiles, evaluation_batches, training_batches
+from models.training import LoopSettings, fit
+from models.workers import workers
+from pipeline.config import TrainingConfig, narrow
+from pipeline.originals import Original
+from pipeline.stage_inputs import naming_damage
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What does not depend on the model that is trained.
+
+    Args:
+        progress: called with the rows seen and a note.
+        folder: for checkpoints and logs, see :func:`models.training.fit`.
+        original: what is repeated by a refit, which uses no validation rows; else None.
+        on_evaluation: see :func:`models.training.fit`.
+    """
+
+    progress: Callable[[float, str], None]
+    folder: str
+    original: Original | None = None
+    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None
+
+
+def fit_shards(
+    model: tfrs.Model,
+    training: ShardFiles,
+    validation: ShardFiles | None,
+    rows: int,
+    config: TrainingConfig,
+    circumstances: Circumstances,
+    without: Sequence[int] = (),
+) -> pd.DataFrame:
+    """Trains a model; returns its history, see :func:`models.training.fit`.
+
+    Args:
+        model: with its initial weights, made in the scope of :func:`models.workers.strategy`.
+        training: the training shards.
+        validation: the validation shards; a refit has no use for them.
+        rows: training rows without those that are left out.
+        config: settings.
+        circumstances: see :class:`Circumstances`.
+        without: folds whose rows are left out.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+        TrainingError: see :func:`models.training.fit`.
+    """
+    original, loop = circumstances.original, narrow(config, LoopSettings)
+    if original:
+        validation, loop = None, replace(loop, epochs=original.epochs(rows, config.batch_size))
+
+    def stream(epoch: int, batch: int) -> tf.data.Dataset:
+        return training_batches(training, config.batch_size, config.seed, without, (epoch, batch), workers().part)
+
+    with naming_damage(*(files for files in (training, validation) if files)):
+        return fit(
+            model,
+            stream,
+            evaluation_batches(validation) if validation else None,
+            rows,
+            loop,
+            circumstances.progress,
+            circumstances.folder,
+            stop_after=original.steps if original else None,
+            drops=original.drops if original else (),
+            on_evaluation=circumstances.on_evaluation,
+        )
