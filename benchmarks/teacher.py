@@ -1,10 +1,11 @@
 """Is the teacher worth learning from? Against tuned boosting on a real log, and against the truth on a generated one.
 
-python benchmarks/teacher.py real --input LOG [--seeds 5] [--teachers default,trees] [--work DIR] [--json OUT]
-python benchmarks/teacher.py generated [--rows 4000000] [--work DIR] [--json OUT]
+python benchmarks/teacher.py [--work DIR] [--json OUT] real --input LOG [--seeds 5] [--teachers ...] [--students ...]
+python benchmarks/teacher.py [--work DIR] [--json OUT] generated [--rows 4000000]
 
 ``real``: every seed trains each teacher; the peers are tuned in the same call on the same validation rows; all are
-judged on the same test rows. Intervals: 95 % of a two-way bootstrap over seeds and test rows.
+judged on the same test rows. Students with default settings of every teacher are compared if asked for. Intervals: 95 %
+of a two-way bootstrap over seeds and test rows.
 
 ``generated``: the true click probability p* is known. A model's excess is the mean KL(p*, p) of the test rows; the
 teacher closes the share 1 - excess(teacher) / excess(hard-label student) of the student's gap to Bayes.
@@ -24,6 +25,7 @@ from paired import (
     difference_table,
     loss,
     model_table,
+    pairs,
     peer_losses,
     print_tables,
     teacher_logits,
@@ -33,16 +35,17 @@ from paired import (
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, TeacherConfig, build, resolve
+from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig, build, resolve
+from pipeline.distill import distill
+from pipeline.evaluate import load_student
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.run import run_all
 from pipeline.train_teacher import train_teacher
-from pipeline.workspace import REPORT, Run
+from pipeline.workspace import REPORT, Run, student_stage
 
 TEACHERS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "neural": {"boosted": 0.0, "architecture": "dcn"},
+    "neural": {},
     "trees": {"boosted": 0.5},
     "ensemble": {"architecture": "dcn,finalmlp"},
     "ensemble with trees": {"architecture": "dcn,finalmlp", "boosted": 0.5},
@@ -67,7 +70,8 @@ def parse_arguments() -> argparse.Namespace:
     one = logs.add_parser("real")
     one.add_argument("--input", required=True, help="Criteo-format log")
     one.add_argument("--seeds", type=int, default=5, help="seeds (default: %(default)s)")
-    one.add_argument("--teachers", default="default", help=f"of {', '.join(TEACHERS)}, with commas")
+    one.add_argument("--teachers", default="neural", help=f"of {', '.join(TEACHERS)}, with commas")
+    one.add_argument("--students", default="", help="methods of students of every teacher, with commas")
     add_peer_options(one, "lightgbm,xgboost,catboost")
     other = logs.add_parser("generated")
     other.add_argument("--rows", type=int, default=4_000_000, help="rows of the log (default: %(default)s)")
@@ -82,15 +86,23 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     first = runs[names[0]][0]
     labels = test_rows(first).labels
     losses = {name: np.stack([loss(teacher_logits(run), labels) for run in made]) for name, made in runs.items()}
+    methods = [method for method in options.students.split(",") if method]
+    taught = {
+        f"{method} of {name}": np.stack([student_losses(run, method, seed) for seed, run in enumerate(made)])
+        for method in methods
+        for name, made in runs.items()
+    }
     peers = peer_losses(options, work, first)
     for name, made in runs.items():
         records = [storage.read_json(run.file("teacher", "metrics.json"))["parts"][0] for run in made]
         print(f"{name}: valid {np.mean([record['valid_logloss'] for record in records]):.5f}, mean of the seeds")
     which = [(name, peer) for name in names for peer in peers]
     which += [(name, names[0]) for name in names[1:]]
-    models, differences = model_table({**losses, **peers}), difference_table({**losses, **peers}, which)
+    which += [(f"{method} of {name}", f"{method} of {names[0]}") for method in methods for name in names[1:]]
+    every = {**losses, **taught, **peers}
+    models, differences = model_table(every), difference_table(every, which)
     print_tables(models, differences)
-    ratios = {f"{a} logloss vs {b}": losses[a].mean() / {**losses, **peers}[b].mean() for a, b in which}
+    ratios = {f"{a} logloss vs {b}": every[a].mean() / every[b].mean() for a, b in which}
     return {"ratios": ratios, "models": models.to_dict("records"), "comparisons": differences.to_dict("records")}
 
 
@@ -103,6 +115,14 @@ def make_run(log: str, work: Path, name: str, seed: int) -> Run:
         train_teacher(run, build(TeacherConfig, {**TEACHERS[name], "seed": seed}, name))
         precompute(run, options)
     return run
+
+
+def student_losses(run: Run, method: str, seed: int) -> np.ndarray:
+    """Losses of the test rows, of a student that is trained unless it is there: [rows]."""
+    with run.lock():
+        distill(run, method, build(StudentConfig, {"seed": seed}, method))
+    score = load_student(run, student_stage(method))
+    return loss(np.concatenate([score(block) for block, _ in pairs(run)]), test_rows(run).labels)
 
 
 def generated(options: argparse.Namespace) -> dict[str, Any]:
