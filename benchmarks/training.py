@@ -9,6 +9,7 @@
   (training_usual.py), Keras 3 with keras-rs (peers/keras_rs), FuxiCTR on PyTorch (peers/fuxictr), each with Adam and
   Adagrad for everything;
 - student: a student of embeddings of 4 floats and 32 hidden units that learns subclass targets;
+- precision: the teacher with lazy Adam and its hidden layers' products in bfloat16;
 - memory: peak of the process that trains on the largest table, beyond that with a table of 1,000 rows, over the bytes
   of the table (17 floats a row, one of them for the linear part).
 
@@ -49,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="where the numbers go")
     for name, kind in {"child": str, "batches": Path, "table": int, "optimizer": str, "distribution": str}.items():
         add(f"--{name}", type=kind, help=argparse.SUPPRESS)
+    add("--precision", default="float32", help=argparse.SUPPRESS)
     for name in ("parsed", "defaults", "equal"):
         add(f"--{name}", type=int, default=0, help=argparse.SUPPRESS)
     return parser

@@ -140,7 +140,7 @@ def take_steps(model: tfrs.Model, arrays: Arrays, optimizer: Any, options: argpa
 def teacher(options: argparse.Namespace) -> dict[str, Any]:
     """The teacher with an optimizer of its table, or with none (the limit)."""
     names = {"adam": "adam", "adagrad": "adagrad", "limit": "adam"}
-    config = TeacherConfig(**TEACHER, table_optimizer=names[options.optimizer])
+    config = TeacherConfig(**TEACHER, table_optimizer=names[options.optimizer], precision=options.precision)
     model, rate = make_teacher(options.table, config, not options.equal), LearningRate(config.learning_rate, None)
     optimizer = TableLeftAlone(rate) if options.optimizer == "limit" else make_optimizer(config, rate)
     figures = take_steps(model, with_folds(read_batches(options.batches)), optimizer, options)

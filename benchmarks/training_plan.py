@@ -10,7 +10,7 @@ from common import Measurement, Outcome
 from venvs import PEERS as PEER_FOLDERS
 from venvs import install, program
 
-PARTS = ("step", "peers", "student", "memory")
+PARTS = ("step", "peers", "student", "memory", "precision")
 DISTRIBUTIONS = ("zipf", "uniform")
 OPTIMIZERS = ("adam", "adagrad")
 LIMIT = "limit"
@@ -60,6 +60,8 @@ class Plan:
                 for name in (*OPTIMIZERS, LIMIT):
                     yield Measurement(equal(name, case), "teacher", {**common, "optimizer": name, "equal": 1})
                 yield from self._peers(case)
+            if "precision" in parts:
+                yield Measurement(half(case), "teacher", {**common, "optimizer": "adam", "precision": "bfloat16"})
             if "student" in parts:
                 for defaults, name in enumerate(STUDENTS):
                     yield Measurement(f"{name}, {label(case)}", "student", {**common, "defaults": defaults})
@@ -110,6 +112,11 @@ def label(case: Case) -> str:
 def ours(optimizer: str, case: Case) -> str:
     """Name of a measurement of our teacher."""
     return f"teacher, {optimizer}, {label(case)}"
+
+
+def half(case: Case) -> str:
+    """Name of a measurement of our teacher with products in bfloat16."""
+    return f"teacher, adam, bfloat16, {label(case)}"
 
 
 def equal(optimizer: str, case: Case) -> str:
@@ -166,6 +173,7 @@ def find_ratios(outcomes: Sequence[Outcome], plan: Plan) -> dict[str, float | No
                 ratios.rates(ours(name, case), theirs(peer, name, case))
             if case[0] > plan.smallest:
                 ratios.rates(ours(name, (plan.smallest, case[1])), ours(name, case))
+        ratios.rates(half(case), ours("adam", case))
         for name in STUDENTS:
             ratios.rates(f"{name}, {label(case)}", ours("adam", case))
     for name in OPTIMIZERS:

@@ -98,9 +98,7 @@ def is_complete(run: Run, config: Config, methods: Sequence[str], original: Run 
         methods: of the students.
         original: of a refit.
     """
-    # A refit of a run without test rows has nothing to report.
-    reported = original is None or run.spec().rows["test"] > 0
-    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods), *([REPORT] if reported else [])]
+    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods)]
     if not all(storage.exists(run.file(stage, "manifest.json")) for stage in stages):
         return False
     keys = [
@@ -108,6 +106,12 @@ def is_complete(run: Run, config: Config, methods: Sequence[str], original: Run 
         (TARGETS, targets_key(run)),
         *((student_stage(m), student_key(run, m, config.student_config(m), original)) for m in methods),
     ]
-    if not all(run.is_done(stage, key) for stage, key in keys):
-        return False
-    return not reported or (run.is_done(REPORT, evaluation_key(run)) and storage.exists(run.file(REPORT, "index.html")))
+    return all(run.is_done(stage, key) for stage, key in keys) and _is_reported(run, original)
+
+
+def _is_reported(run: Run, original: Run | None) -> bool:
+    """Whether the page is there; a refit of a run without test rows has nothing to report."""
+    if original and not run.spec().rows["test"]:
+        return True
+    page = storage.exists(run.file(REPORT, "manifest.json")) and storage.exists(run.file(REPORT, "index.html"))
+    return page and run.is_done(REPORT, evaluation_key(run))

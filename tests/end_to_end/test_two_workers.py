@@ -37,6 +37,11 @@ SETTINGS = {
     "aux-rows": 64,
 }
 TRAIN = ["train-teacher", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+_TEACHER_ONLY = ("crosses", "subclasses", "dropout", "beta", "aux-rows")
+STUDY = [
+    *("distill", "--method=hard", "--field-dropout=0"),
+    *(f"--{name}={value}" for name, value in SETTINGS.items() if name not in _TEACHER_ONLY),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +67,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_workers(run: Path, *more: str) -> list[subprocess.Popen[str]]:
+def start_workers(run: Path, command: list[str], *more: str) -> list[subprocess.Popen[str]]:
     """Two workers, as a user would start them."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", *TRAIN, f"--run={run}", *more],
+            [sys.executable, "-m", "pipeline.cli", *command, f"--run={run}", *more],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -87,27 +92,30 @@ def ends(workers: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(worker.returncode, text) for worker, text in zip(workers, written, strict=True)]
 
 
-def history(run: Path) -> pd.DataFrame:
-    return pd.read_csv(run / "teacher" / "history.csv").drop(columns="seconds")
+def history(run: Path, stage: str) -> pd.DataFrame:
+    return pd.read_csv(run / stage / "history.csv").drop(columns="seconds")
 
 
-def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "stage"), [(TRAIN, "teacher"), (STUDY, "students/hard")], ids=["teacher", "student"]
+)
+def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path, command: list[str], stage: str) -> None:
     alone, together = copied(examples, tmp_path / "alone"), copied(examples, tmp_path / "together")
-    ctr_distill([*TRAIN, f"--run={alone}"])
-    for code, text in ends(start_workers(together)):
+    ctr_distill([*command, f"--run={alone}"])
+    for code, text in ends(start_workers(together, command)):
         assert code == 0, text
-    np.testing.assert_allclose(history(together), history(alone), rtol=2e-3)
+    np.testing.assert_allclose(history(together, stage), history(alone, stage), rtol=2e-3)
     # So much for rounding; another batch or loss would differ at once.
-    first = history(together).iloc[0] - history(alone).iloc[0]
+    first = history(together, stage).iloc[0] - history(alone, stage).iloc[0]
     assert first["train_loss"] == pytest.approx(0, abs=1e-5) and first["valid_logloss"] == pytest.approx(0, abs=1e-5)
-    models = [json.loads((run / "teacher" / "manifest.json").read_text()) for run in (alone, together)]
+    models = [json.loads((run / stage / "manifest.json").read_text()) for run in (alone, together)]
     assert models[0]["parameters"] == models[1]["parameters"]
 
 
 def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: Path, tmp_path: Path) -> None:
     run = copied(examples, tmp_path / "run")
     more = ("--epochs=12", "--evaluations=1")
-    workers = start_workers(run, *more)
+    workers = start_workers(run, TRAIN, *more)
     states = run / "teacher" / "training" / "checkpoints"
     while not list(states.glob("latest-*/state.json")):
         assert workers[0].poll() is None, workers[0].communicate()[1]
@@ -119,7 +127,7 @@ def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: P
     (state,) = states.glob("latest-*/state.json")
     kept = json.loads(state.read_text())["record"]["history"]["rows"]
     assert 0 < len(kept) < 12
-    for code, text in ends(start_workers(run, *more)):
+    for code, text in ends(start_workers(run, TRAIN, *more)):
         assert code == 0, text
     whole = pd.read_csv(run / "teacher" / "history.csv")
     # With the seconds of the first attempt: its evaluations were not made again.
