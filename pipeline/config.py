@@ -160,7 +160,7 @@ class TeacherConfig(TrainingConfig):
     dropout: float = setting(0.7, "share of the hidden units dropped in training")
     statistics: str = setting(
         "folds",
-        "click statistics of the categorical values as inputs: none, without the row's own fold, or time: of "
+        "click statistics of the categorical values as inputs: none; folds: of all other folds; time: of "
         "earlier shards only",
     )
     smoothing: float = setting(20.0, "rows of the base rate that are added to a value's clicks")
@@ -169,7 +169,7 @@ class TeacherConfig(TrainingConfig):
     aux_temperature: float = setting(1.0, "temperature of the auxiliary loss")
     aux_rows: int = setting(512, "rows of a batch that the auxiliary loss looks at")
     folds: int = setting(0, "cross-fitting: teachers, each trained without a part of the rows; 0 for none")
-    label: str = setting("", "column of kind outcome that the teacher learns in place of the label")
+    label: str = setting("", "column of kind outcome that the teacher learns; empty for the label itself")
     boosted: float = setting(0.0, "weight of gradient-boosted trees in the teacher's click logit; 0 for none")
     boosted_trees: int = setting(2000, "most trees; boosting stops on validation rows")
     boosted_rate: float = setting(0.03, "learning rate of the trees")

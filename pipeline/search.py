@@ -165,10 +165,14 @@ class _Trials:
     def close(self) -> None:
         """Removes what the last training left, and ends the display."""
         storage.remove(self._folder)
-        self._progress.close(f"{len(self._study.trials)} trials, best valid logloss {self._best():.5f}")
+        self._progress.close(f"{len(self._study.trials)} trials, {self._best_text()}")
 
     def _note(self) -> str:
-        return f"best valid logloss {self._best():.5f}, {max(self._left(), 0) / 60:.1f} min left"
+        return f"{self._best_text()}, {max(self._left(), 0) / 60:.1f} min left"
+
+    def _best_text(self) -> str:
+        best = self._best()
+        return "none finished yet" if math.isnan(best) else f"best valid logloss {best:.5f}"
 
     def _best(self) -> float:
         losses = [loss_of(trial) for trial in self._study.get_trials(deepcopy=False)]
