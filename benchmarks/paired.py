@@ -14,9 +14,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from features.schema import CRITEO
 from models.estimates import subclass_click_logits
-from pipeline.evaluate import read_pairs
-from pipeline.workspace import TARGETS, Run
+from pipeline.beam import make_options
+from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig
+from pipeline.distill import distill
+from pipeline.evaluate import load_student, read_pairs
+from pipeline.precompute import precompute
+from pipeline.preprocess import preprocess
+from pipeline.train_teacher import train_teacher
+from pipeline.workspace import TARGETS, Run, student_stage
 
 PEER = Path(__file__).parent / "peers" / "tabular"
 GROUPS = 1000
@@ -48,6 +55,24 @@ def test_rows(run: Run) -> Rows:
 def teacher_logits(run: Run, split: str = "test") -> np.ndarray:
     """Click logits of the teacher on the rows of a split, as stored."""
     return np.concatenate([subclass_click_logits(target.logits) for _, target in pairs(run, split)])
+
+
+def make_run(log: str, path: Path, teacher: TeacherConfig) -> Run:
+    """Examples, teacher and targets; what is finished is kept."""
+    run, options = Run(str(path)), make_options()
+    with run.lock():
+        preprocess(run, [log], CRITEO, PreprocessConfig(), options)
+        train_teacher(run, teacher)
+        precompute(run, options)
+    return run
+
+
+def student_logits(run: Run, method: str, config: StudentConfig) -> np.ndarray:
+    """Click logits of an exported student on the test rows; it is trained unless it is there."""
+    with run.lock():
+        distill(run, method, config)
+    score = load_student(run, student_stage(method))
+    return np.concatenate([score(block) for block, _ in pairs(run)])
 
 
 def loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

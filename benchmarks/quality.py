@@ -22,23 +22,19 @@ from paired import (
     add_peer_options,
     difference_table,
     loss,
+    make_run,
     model_table,
-    pairs,
     peer_losses,
     print_tables,
+    student_logits,
     teacher_logits,
     test_rows,
 )
 
-from features.schema import CRITEO
 from models.history import best_evaluation
-from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig, build
-from pipeline.distill import StudentData, distill, train_student
-from pipeline.evaluate import load_student
-from pipeline.precompute import precompute
-from pipeline.preprocess import preprocess
-from pipeline.train_teacher import train_teacher
+from pipeline.config import StudentConfig, TeacherConfig, build
+from pipeline.fitting import Circumstances
+from pipeline.student_part import StudentData, train_student
 from pipeline.workspace import Run
 
 METHODS = ("hard", "kd", "subclass")
@@ -66,13 +62,16 @@ def main() -> None:
     options = parse_arguments()
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
-    runs = [make_run(options.input, work / f"seed-{seed}", seed) for seed in range(options.seeds)]
+    runs = [make_run(options.input, work / f"seed-{seed}", TeacherConfig(seed=seed)) for seed in range(options.seeds)]
     losses = peer_losses(options, work, runs[0])
     winners = {method: tune(runs[0], method, options.trials, work) for method in METHODS}
     rows = test_rows(runs[0])
     losses["teacher"] = np.stack([loss(teacher_logits(run), rows.labels) for run in runs])
     for method, values in winners.items():
-        students = [student_logits(run, method, {**values, "seed": seed}) for seed, run in enumerate(runs)]
+        students = [
+            student_logits(run, method, build(StudentConfig, {**values, "seed": seed}, method))
+            for seed, run in enumerate(runs)
+        ]
         losses[method] = np.stack([loss(logits, rows.labels) for logits in students])
     report(losses, winners, options.json)
 
@@ -86,17 +85,6 @@ def parse_arguments() -> argparse.Namespace:
     add_peer_options(parser, "logistic,lightgbm,xgboost,catboost")
     parser.add_argument("--json", help="file for the results")
     return parser.parse_args()
-
-
-def make_run(log: str, path: Path, seed: int) -> Run:
-    """Examples, teacher and targets of a seed; what is finished is kept."""
-    run = Run(str(path))
-    options = make_options()
-    with run.lock():
-        preprocess(run, [log], CRITEO, PreprocessConfig(), options)
-        train_teacher(run, TeacherConfig(seed=seed))
-        precompute(run, options)
-    return run
 
 
 def draws(method: str, trials: int) -> Iterator[dict[str, Any]]:
@@ -119,7 +107,7 @@ def tune(run: Run, method: str, trials: int, work: Path) -> dict[str, Any]:
         if name not in done:
             config = build(StudentConfig, {**values, "seed": seed}, method)
             with tempfile.TemporaryDirectory() as folder:
-                trained = train_student(data, method, config, quiet, folder)
+                trained = train_student(data, method, config, Circumstances(quiet, folder))
             done[name] = float(best_evaluation(trained.history)["valid_logloss"])
             path.write_text(json.dumps(done, indent=1))
             print(f"{method} {done[name]:.5f} {name}", flush=True)
@@ -131,14 +119,6 @@ def tune(run: Run, method: str, trials: int, work: Path) -> dict[str, Any]:
 
 def quiet(_: float, __: str) -> None:
     """Shows no progress."""
-
-
-def student_logits(run: Run, method: str, values: dict[str, Any]) -> np.ndarray:
-    """Click logits of an exported student on the test rows."""
-    with run.lock():
-        distill(run, method, build(StudentConfig, values, method))
-    score = load_student(run, f"students/{method}")
-    return np.concatenate([score(block) for block, _ in pairs(run)])
 
 
 def report(losses: dict[str, np.ndarray], winners: dict[str, dict[str, Any]], out: str | None) -> None:

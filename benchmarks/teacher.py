@@ -24,10 +24,11 @@ from paired import (
     add_peer_options,
     difference_table,
     loss,
+    make_run,
     model_table,
-    pairs,
     peer_losses,
     print_tables,
+    student_logits,
     teacher_logits,
     test_rows,
 )
@@ -35,14 +36,9 @@ from paired import (
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig, build, resolve
-from pipeline.distill import distill
-from pipeline.evaluate import load_student
-from pipeline.precompute import precompute
-from pipeline.preprocess import preprocess
+from pipeline.config import StudentConfig, TeacherConfig, build, resolve
 from pipeline.run import run_all
-from pipeline.train_teacher import train_teacher
-from pipeline.workspace import REPORT, Run, student_stage
+from pipeline.workspace import REPORT, Run
 
 TEACHERS: dict[str, dict[str, Any]] = {
     "neural": {},
@@ -82,13 +78,15 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     """Teachers against tuned peers."""
     work = Path(options.work)
     names = options.teachers.split(",")
-    runs = {name: [make_run(options.input, work, name, seed) for seed in range(options.seeds)] for name in names}
+    runs = {name: [teacher_run(options.input, work, name, seed) for seed in range(options.seeds)] for name in names}
     first = runs[names[0]][0]
     labels = test_rows(first).labels
     losses = {name: np.stack([loss(teacher_logits(run), labels) for run in made]) for name, made in runs.items()}
     methods = [method for method in options.students.split(",") if method]
     taught = {
-        f"{method} of {name}": np.stack([student_losses(run, method, seed) for seed, run in enumerate(made)])
+        f"{method} of {name}": np.stack(
+            [loss(student_logits(run, method, StudentConfig(seed=seed)), labels) for seed, run in enumerate(made)]
+        )
         for method in methods
         for name, made in runs.items()
     }
@@ -106,23 +104,10 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     return {"ratios": ratios, "models": models.to_dict("records"), "comparisons": differences.to_dict("records")}
 
 
-def make_run(log: str, work: Path, name: str, seed: int) -> Run:
-    """Examples, teacher and targets; what is finished is kept."""
-    run = Run(str(work / f"{name.replace(' ', '-')}-{seed}"))
-    options = make_options()
-    with run.lock():
-        preprocess(run, [log], CRITEO, PreprocessConfig(), options)
-        train_teacher(run, build(TeacherConfig, {**TEACHERS[name], "seed": seed}, name))
-        precompute(run, options)
-    return run
-
-
-def student_losses(run: Run, method: str, seed: int) -> np.ndarray:
-    """Losses of the test rows, of a student that is trained unless it is there: [rows]."""
-    with run.lock():
-        distill(run, method, build(StudentConfig, {"seed": seed}, method))
-    score = load_student(run, student_stage(method))
-    return loss(np.concatenate([score(block) for block, _ in pairs(run)]), test_rows(run).labels)
+def teacher_run(log: str, work: Path, name: str, seed: int) -> Run:
+    """The run of one of the teachers."""
+    config = build(TeacherConfig, {**TEACHERS[name], "seed": seed}, name)
+    return make_run(log, work / f"{name.replace(' ', '-')}-{seed}", config)
 
 
 def generated(options: argparse.Namespace) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class History:
 
     def add(self, row: dict[str, float]) -> bool:
         """Adds an evaluation; whether its ``valid_logloss`` is the best so far. Without one, the latest is."""
-        best = self.rows[self._best].get("valid_logloss", 0.0) if self.rows else 0.0
-        better = not self.rows or row.get("valid_logloss", 0.0) < best or "valid_logloss" not in row
+        loss = row.get("valid_logloss")
+        better = loss is None or not self.rows or loss < self.rows[self._best]["valid_logloss"]
         self.rows.append(row)
         if better:
             self._best = len(self.rows) - 1

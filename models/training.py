@@ -37,6 +37,7 @@ TENSORBOARD = "tensorboard"
 
 # Steps between two looks at loss, clock and terminal.
 _CHUNK_STEPS = 100
+# At most so much is lost by a kill, and the steps until the next look at the clock.
 _CHECKPOINT_SECONDS = 60.0
 _EXPLODED = 100.0
 
@@ -74,7 +75,6 @@ def fit(
     stop_after: int | None = None,
     drops: Sequence[int] = (),
     on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
-    checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
     """Trains a model and leaves it, on worker 0, with the (averaged) weights of the best validation logloss.
 
@@ -89,7 +89,6 @@ def fit(
         stop_after: steps after which to stop, on the learning-rate schedule of all epochs.
         drops: see :class:`models.schedules.LearningRate`.
         on_evaluation: called with each new row of the history; what it raises ends the training.
-        checkpoint_seconds: at most so much is lost by a kill, and the steps until the next look at the clock.
 
     Returns:
         a row an evaluation: epoch, rows_seen, train_loss, valid_logloss, valid_auc, seconds; without validation rows
@@ -103,7 +102,7 @@ def fit(
         training = _Training(model, stream, validation, rows, settings, folder, stop_after, drops)
         training.restore()
         while not training.ended:
-            note = training.advance(checkpoint_seconds, on_evaluation)
+            note = training.advance(on_evaluation)
             progress(training.rows_seen, note)
     training.keep_best()
     return pd.DataFrame(training.history.rows)
@@ -187,7 +186,7 @@ class _Training:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._begun
 
-    def advance(self, checkpoint_seconds: float, on_evaluation: Callable[[dict[str, float]], None]) -> str:
+    def advance(self, on_evaluation: Callable[[dict[str, float]], None]) -> str:
         """Takes some steps, with an evaluation behind them if it is due; returns a note for people."""
         # Chunks begin at evaluations, so that sums of losses are the same after a restart.
         due = min(self._step - self._step % self._interval + self._interval, self._last)
@@ -196,7 +195,7 @@ class _Training:
         self._check(loss, steps)
         self._step, self._loss = self._step + steps, self._loss + loss * steps
         if self._step < due:
-            if time.monotonic() - self._saved >= checkpoint_seconds:
+            if time.monotonic() - self._saved >= _CHECKPOINT_SECONDS:
                 self._save()
             return f"loss {loss:.5f}"
         return self._evaluate(on_evaluation)

@@ -24,8 +24,8 @@ from pipeline.calibrate import calibration_json, mean_calibration
 from pipeline.config import TeacherConfig, narrow
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
-from pipeline.stage_inputs import labels_of
-from pipeline.teacher_data import TeacherData, blocks_of
+from pipeline.stage_inputs import blocks_of, labels_of
+from pipeline.teacher_data import TeacherData
 from pipeline.workspace import TEACHER, Run, digest
 
 

@@ -24,10 +24,8 @@ from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
 from pipeline.originals import student_history
 from pipeline.stage_inputs import require_local, require_validation
-from pipeline.student_part import StudentData, TrainedStudent, train_student
+from pipeline.student_part import StudentData, TrainedStudent
 from pipeline.workspace import TARGETS, Run, ensemble_stage, student_stage
-
-__all__ = ["StudentData", "TrainedStudent", "distill", "train_student"]
 
 MODEL = "model/1"
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from models.backend import tf, tfrs
 from models.inputs import ShardFiles, evaluation_batches, training_batches
-from models.training import LoopSettings, fit
-from models.workers import workers
+from models.training import LoopSettings, fit, start
+from models.workers import strategy, workers
 from pipeline.config import TrainingConfig, narrow
 from pipeline.originals import Original
 from pipeline.stage_inputs import naming_damage
@@ -33,6 +34,22 @@ class Circumstances:
     on_evaluation: Callable[[dict[str, float]], None] = lambda row: None
 
 
+@contextlib.contextmanager
+def training_scope(seed: int) -> Iterator[None]:
+    """Where a model is made and trained: all follows from the seed, and with several workers they share the weights."""
+    # The workers come first: TensorFlow must not have done anything else.
+    scope = strategy().scope()
+    start(seed)
+    with scope:
+        yield
+
+
+def best_text(best: Mapping[str, float]) -> str:
+    """The best evaluation of a training, for people."""
+    loss = f"valid logloss {best['valid_logloss']:.5f} " if "valid_logloss" in best else ""
+    return f"{loss}after {best['epoch']:.2f} epochs"
+
+
 def fit_shards(
     model: tfrs.Model,
     training: ShardFiles,
@@ -45,7 +62,7 @@ def fit_shards(
     """Trains a model; returns its history, see :func:`models.training.fit`.
 
     Args:
-        model: with its initial weights, made in the scope of :func:`models.workers.strategy`.
+        model: with its initial weights, made in :func:`training_scope`.
         training: the training shards.
         validation: the validation shards; a refit has no use for them.
         rows: training rows without those that are left out.

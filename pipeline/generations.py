@@ -11,13 +11,13 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from features.blocks import read_blocks
-from features.targets import TargetBlock
-from features.tfrecord import write_record
+from features.blocks import Block
 from models.backend import tf
 from models.history import best_evaluation
 from models.methods import METHODS
@@ -26,7 +26,9 @@ from models.student import Student, StudentTrunk
 from models.training import CHECKPOINTS
 from pipeline import storage
 from pipeline.config import StudentConfig
+from pipeline.fitting import Circumstances, best_text
 from pipeline.originals import original_student
+from pipeline.precompute import write_targets
 from pipeline.progress import Progress
 from pipeline.student_part import StudentData, TrainedStudent, train_student
 from pipeline.workspace import EXAMPLES, TARGETS, Run, student_stage
@@ -81,10 +83,8 @@ def _train(
     # At most so many rows: training may stop before.
     progress = Progress(title, config.epochs * data.spec.rows["train"], "rows")
     name = method if number == 1 else METHODS[method].successor
-    trained = train_student(data, name, own, progress.update, folder, original=repeated)
-    best = best_evaluation(trained.history)
-    loss = f"valid logloss {best['valid_logloss']:.5f} " if "valid_logloss" in best else ""
-    progress.close(f"{loss}after {best['epoch']:.2f} epochs")
+    trained = train_student(data, name, own, Circumstances(progress.update, folder, repeated))
+    progress.close(best_text(best_evaluation(trained.history)))
     return trained
 
 
@@ -114,29 +114,24 @@ def _taught_by(teacher: TrainedStudent, run: Run, data: StudentData, folder: str
     score = _scorer(teacher.student, data.training.columns)
     fingerprint = teacher.fingerprint()
     paths = []
-    for shard in run.shards("train"):
-        if not shard["rows"]:
-            continue
+    for shard in run.filled_shards("train"):
         paths.append(storage.join(folder, TARGETS, shard["path"]))
         # The weights of a finished generation are the same in each attempt, so its targets are.
         if not storage.exists(paths[-1]):
-            source = run.file(EXAMPLES, shard["path"])
-            with storage.open_read(source) as file, storage.publish(paths[-1]) as out:
-                for block in read_blocks(file, source):
-                    logits = score(block.ids, block.dense, block.folds.astype("int32")).numpy()
-                    write_record(out, TargetBlock(logits, block.offsets, fingerprint).encode())
+            write_targets(run.file(EXAMPLES, shard["path"]), paths[-1], score, fingerprint)
     outputs = 2 * teacher.student.trunk.head.subclasses
     return replace(data, training=replace(data.training, targets=paths, teacher=fingerprint, outputs=outputs), label="")
 
 
-def _scorer(student: Student, columns: tuple[int, int]) -> tf.types.experimental.PolymorphicFunction:
-    """A graph from ids, dense and fold (see :mod:`models.inputs`) to subclass logits [rows, 2 S]."""
+def _scorer(student: Student, columns: tuple[int, int]) -> Callable[[Block], np.ndarray]:
+    """What gives the subclass logits of a block's rows: float32 [rows, 2 S]."""
     numeric, categorical = columns
     signature = [
         tf.TensorSpec([None, categorical], tf.int32),
         tf.TensorSpec([None, numeric], tf.float32),
         tf.TensorSpec([None], tf.int32),
     ]
-    return tf.function(
+    graph = tf.function(
         lambda ids, dense, fold: student({"ids": ids, "dense": dense, "fold": fold}), input_signature=signature
     )
+    return lambda block: graph(block.ids, block.dense, block.folds.astype(np.int32)).numpy()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from features.blocks import read_blocks
+from features.blocks import Block, read_blocks
 from features.spec import SPLITS
 from features.targets import TargetBlock
 from features.tfrecord import write_record
@@ -50,17 +52,30 @@ class ScoreShard(beam.DoFn):
         yield storage.read_json(record)
 
     def _write(self, shard: dict[str, Any]) -> dict[str, Any]:
-        source = storage.join(self._examples, shard["path"])
-        training = shard["split"] == "train"
-        with (
-            storage.open_read(source) as file,
-            storage.publish(storage.join(self._targets, shard["path"])) as out,
-        ):
-            for block in read_blocks(file, source):
-                logits = self._loaded.score(block, training, self._slices.get(shard["path"]))
-                write_record(out, TargetBlock(logits, block.offsets, self._teacher.fingerprint).encode())
+        source, path = (storage.join(folder, shard["path"]) for folder in (self._examples, self._targets))
+        training, time_slice = shard["split"] == "train", self._slices.get(shard["path"])
+        out = write_targets(
+            source, path, lambda block: self._loaded.score(block, training, time_slice), self._teacher.fingerprint
+        )
         entry = {name: shard[name] for name in ("path", "split", "rows")}
         return {**entry, "bytes": out.bytes, "checksum": out.checksum}
+
+
+def write_targets(
+    source: str, path: str, score: Callable[[Block], npt.NDArray[np.float32]], teacher: str
+) -> storage.HashingWriter:
+    """Writes the targets of a shard; returns what was written.
+
+    Args:
+        source: the shard.
+        path: of its targets.
+        score: gives the logits of a block: float32 [rows, K].
+        teacher: fingerprint of what gives them.
+    """
+    with storage.open_read(source) as file, storage.publish(path) as out:
+        for block in read_blocks(file, source):
+            write_record(out, TargetBlock(score(block), block.offsets, teacher).encode())
+    return out
 
 
 def record_path(targets: str, shard: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def example_files(run: Run, spec: ExamplesSpec, split: str, label: str = "") -> 
         ConfigError: see :func:`require_blocks` and :func:`outcome_of`.
     """
     require_blocks(spec)
-    paths = [run.file(EXAMPLES, shard["path"]) for shard in run.shards(split) if shard["rows"]]
+    paths = [run.file(EXAMPLES, shard["path"]) for shard in run.filled_shards(split)]
     columns = len(spec.schema.numeric), len(spec.schema.categorical)
     return ShardFiles(
         paths,
@@ -100,10 +100,20 @@ def example_files(run: Run, spec: ExamplesSpec, split: str, label: str = "") -> 
 def target_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
     """The shards of a split, with the targets of the same shards beside them."""
     manifest = run.manifest(TARGETS)
-    targets = [run.file(TARGETS, shard["path"]) for shard in run.shards(split, TARGETS) if shard["rows"]]
+    targets = [run.file(TARGETS, shard["path"]) for shard in run.filled_shards(split, TARGETS)]
     return replace(
         example_files(run, spec, split), targets=targets, teacher=manifest["teacher"], outputs=manifest["outputs"]
     )
+
+
+def blocks_of(path: str) -> Iterator[Block]:
+    """The blocks of a shard.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    with storage.open_read(path) as file:
+        yield from read_blocks(file, path)
 
 
 def read_with_targets(examples: str, targets: str, teacher: str) -> Iterator[tuple[Block, TargetBlock]]:
@@ -147,9 +157,8 @@ def naming_damage(*files: ShardFiles) -> Iterator[None]:
 def _check(shards: ShardFiles) -> None:
     for examples, targets in itertools.zip_longest(shards.examples, shards.targets):
         if targets is None:
-            with storage.open_read(examples) as file:
-                for _ in read_blocks(file, examples):
-                    pass
+            for _ in blocks_of(examples):
+                pass
             continue
         for _, target in read_with_targets(examples, targets, shards.teacher):
             if target.logits.shape[1] != shards.outputs:

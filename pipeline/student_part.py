@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,11 +15,8 @@ from models.inputs import ShardFiles
 from models.methods import METHODS, Method
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables, TableLayout
-from models.training import start
-from models.workers import strategy
 from pipeline.config import StudentConfig, narrow
-from pipeline.fitting import Circumstances, fit_shards
-from pipeline.originals import Original
+from pipeline.fitting import Circumstances, fit_shards, training_scope
 from pipeline.stage_inputs import (
     click_counts,
     example_files,
@@ -89,42 +85,26 @@ class TrainedStudent:
 
 
 def train_student(
-    data: StudentData,
-    method: str,
-    config: StudentConfig,
-    progress: Callable[[float, str], None],
-    folder: str,
-    *,
-    original: Original | None = None,
-    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
+    data: StudentData, method: str, config: StudentConfig, circumstances: Circumstances
 ) -> TrainedStudent:
-    """Trains the student of a method, of one generation; nothing but ``folder`` is written to.
+    """Trains the student of a method, of one generation; nothing but the folder for checkpoints is written to.
 
     Args:
         data: see :class:`StudentData`.
         method: a key of :data:`models.methods.METHODS`.
         config: settings.
-        progress: called with the rows seen and a note.
-        folder: for checkpoints and logs, see :func:`models.training.fit`.
-        original: what is repeated by a refit, which uses no validation rows; else None.
-        on_evaluation: see :func:`models.training.fit`.
+        circumstances: see :class:`Circumstances`.
 
     Raises:
         ArtifactError: a shard is damaged.
         ConfigError: the labels have no weight, though the targets are of another label.
         TrainingError: see :func:`models.training.fit`.
     """
-    scope = strategy().scope()
-    start(config.seed)
-    with scope:
-        return _train(data, METHODS[method], config, Circumstances(progress, folder, original, on_evaluation))
-
-
-def _train(data: StudentData, method: Method, config: StudentConfig, circumstances: Circumstances) -> TrainedStudent:
-    student, layout = _make_student(data, method, config)
-    rows = data.spec.rows["train"]
-    history = fit_shards(student, data.training, data.validation, rows, config, circumstances)
-    tie_untrained(student.trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
+    with training_scope(config.seed):
+        student, layout = _make_student(data, METHODS[method], config)
+        rows = data.spec.rows["train"]
+        history = fit_shards(student, data.training, data.validation, rows, config, circumstances)
+        tie_untrained(student.trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
     return TrainedStudent(student, layout, history)
 
 

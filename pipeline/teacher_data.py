@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.blocks import Block, read_blocks
+from features.blocks import Block
 from features.crosses import MAX_ROWS, CrossRows, coarse_edges, cross_rows, find_crosses
 from features.spec import ExamplesSpec
 from features.statistics import ClickCounts, ratio
@@ -17,9 +17,8 @@ from features.vocabulary import Vocabulary
 from models.inputs import ShardFiles
 from models.parts import folds_of_part
 from models.tables import CrossStatistics, FoldTables, TableLayout
-from pipeline import storage
 from pipeline.config import TeacherConfig
-from pipeline.stage_inputs import click_counts, example_files, labels_of, read_vocabularies, table_layout
+from pipeline.stage_inputs import blocks_of, click_counts, example_files, labels_of, read_vocabularies, table_layout
 from pipeline.workspace import Run
 
 
@@ -136,7 +135,7 @@ def time_slices(run: Run) -> dict[str, int]:
     Raises:
         DataError: there is one such shard.
     """
-    shards = [shard for shard in run.shards("train") if shard["rows"]]
+    shards = run.filled_shards("train")
     slices = slice_of_shards([shard["rows"] for shard in shards])
     return {shard["path"]: number for shard, number in zip(shards, slices, strict=True)}
 
@@ -146,13 +145,3 @@ def _sliced_blocks(files: ShardFiles) -> Iterator[tuple[int, Block]]:
     for path, part in zip(files.examples, files.parts, strict=True):
         for block in blocks_of(path):
             yield part, block
-
-
-def blocks_of(path: str) -> Iterator[Block]:
-    """The blocks of a shard.
-
-    Raises:
-        ArtifactError: the file is damaged.
-    """
-    with storage.open_read(path) as file:
-        yield from read_blocks(file, path)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from models.calibration import Calibration
 from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk
-from models.training import start
-from models.workers import is_chief, strategy
+from models.workers import is_chief
 from pipeline.calibrate import calibrate, calibration_json
 from pipeline.config import TeacherConfig, narrow
-from pipeline.fitting import Circumstances, fit_shards
-from pipeline.originals import Original
+from pipeline.fitting import Circumstances, fit_shards, training_scope
 from pipeline.teacher_data import PartTables, TeacherData
 from pipeline.workspace import digest
 
@@ -53,45 +50,28 @@ class TrainedTeacher:
         return whole.hexdigest()[:16]
 
 
-def train_part(
-    data: TeacherData,
-    config: TeacherConfig,
-    part: int,
-    progress: Callable[[float, str], None],
-    folder: str,
-    *,
-    original: Original | None = None,
-    on_evaluation: Callable[[dict[str, float]], None] = lambda row: None,
-) -> TrainedTeacher:
-    """Trains one part of a teacher; nothing but ``folder`` is written to.
+def train_part(data: TeacherData, config: TeacherConfig, part: int, circumstances: Circumstances) -> TrainedTeacher:
+    """Trains one part of a teacher; nothing but the folder for checkpoints is written to.
 
     Args:
         data: see :class:`TeacherData`.
         config: settings; with ``folds = B`` the teacher never sees the labels of the rows whose fold is the part
             modulo B, not even through click statistics.
         part: below ``folds``; 0 without cross-fitting.
-        progress: called with the rows seen and a note.
-        folder: for checkpoints and logs, see :func:`models.training.fit`.
-        original: what is repeated by a refit, which uses no validation rows; else None.
-        on_evaluation: see :func:`models.training.fit`.
+        circumstances: see :class:`Circumstances`.
 
     Raises:
         ArtifactError: a shard is damaged.
         TrainingError: see :func:`models.training.fit`.
     """
-    scope = strategy().scope()
-    start(config.seed)
-    with scope:
-        return _train(data, config, part, Circumstances(progress, folder, original, on_evaluation))
-
-
-def _train(data: TeacherData, config: TeacherConfig, part: int, circumstances: Circumstances) -> TrainedTeacher:
-    tables, files = data.tables(config, part), data.training_files(config)
-    settings = narrow(config, TeacherSettings)
-    trunk = TeacherTrunk(tables.layout, tables.values, tables.crosses, tables.base_rate, settings)
-    teacher, original = Teacher(trunk, settings), circumstances.original
-    history = fit_shards(teacher, files, data.validation, tables.rows, config, circumstances, tables.without)
-    calibration = original.calibration if original else Calibration(reason="no validation rows")
-    if data.validation and not original and is_chief():
-        calibration = calibrate(teacher, data.validation)
+    original = circumstances.original
+    with training_scope(config.seed):
+        tables, files = data.tables(config, part), data.training_files(config)
+        settings = narrow(config, TeacherSettings)
+        trunk = TeacherTrunk(tables.layout, tables.values, tables.crosses, tables.base_rate, settings)
+        teacher = Teacher(trunk, settings)
+        history = fit_shards(teacher, files, data.validation, tables.rows, config, circumstances, tables.without)
+        calibration = original.calibration if original else Calibration(reason="no validation rows")
+        if data.validation and not original and is_chief():
+            calibration = calibrate(teacher, data.validation)
     return TrainedTeacher(teacher, tables, files.columns, history, calibration)

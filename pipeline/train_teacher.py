@@ -19,16 +19,15 @@ from pipeline import storage
 from pipeline.boost import boost_teacher
 from pipeline.calibrate import calibration_json, mean_calibration
 from pipeline.config import TeacherConfig, plain, require
+from pipeline.fitting import Circumstances, best_text
 from pipeline.keys import teacher_key
 from pipeline.originals import original_teacher
 from pipeline.progress import Progress
 from pipeline.side_by_side import Report, available_memory, processes_that_fit, run_side_by_side
 from pipeline.stage_inputs import outcome_of, require_blocks, require_local, require_validation
 from pipeline.teacher_data import TeacherData, time_slices
-from pipeline.teacher_part import TrainedTeacher, train_part
+from pipeline.teacher_part import train_part
 from pipeline.workspace import EXAMPLES, TEACHER, Run, digest
-
-__all__ = ["TeacherData", "TrainedTeacher", "train_part", "train_teacher"]
 
 # TensorFlow, its graphs, and the rows on their way.
 _FIXED_BYTES = 1_500_000_000
@@ -176,7 +175,7 @@ def _finish_part(
     name, suffix = (f"model/fold-{part}", f"-{part}") if config.folds else ("model", "")
     work = run.file(TEACHER, f"training{suffix}")
     repeated = original_teacher(original, config, part) if original else None
-    trained = train_part(data, config, part, report, work, original=repeated)
+    trained = train_part(data, config, part, Circumstances(report, work, repeated))
     best = best_evaluation(trained.history)
     if not is_chief():
         return f"after {best['epoch']:.2f} epochs; worker 0 writes the teacher"
@@ -193,5 +192,4 @@ def _finish_part(
     }
     storage.write_json(_record(run, part), record)
     storage.remove(storage.join(work, CHECKPOINTS))
-    loss = f"valid logloss {best['valid_logloss']:.5f} " if "valid_logloss" in best else ""
-    return f"{loss}after {best['epoch']:.2f} epochs"
+    return best_text(best)

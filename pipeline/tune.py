@@ -74,23 +74,28 @@ def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
 
 
 def _teacher_trial(run: Run, config: Config) -> Train:
-    from pipeline.train_teacher import TeacherData, train_part
+    from pipeline.fitting import Circumstances
+    from pipeline.teacher_data import TeacherData
+    from pipeline.teacher_part import train_part
 
     data = TeacherData.read(run, config.teacher_config())
 
     def train(settings: dict[str, Any], progress: Callable[[float, str], None], report: Report, folder: str) -> object:
-        return train_part(data, build(TeacherConfig, settings, TEACHER), 0, progress, folder, on_evaluation=report)
+        return train_part(
+            data, build(TeacherConfig, settings, TEACHER), 0, Circumstances(progress, folder, on_evaluation=report)
+        )
 
     return train
 
 
 def _student_trial(run: Run, method: str) -> Train:
-    from pipeline.distill import StudentData, train_student
+    from pipeline.fitting import Circumstances
+    from pipeline.student_part import StudentData, train_student
 
     data = StudentData.read(run, METHODS[method].needs_targets)
 
     def train(settings: dict[str, Any], progress: Callable[[float, str], None], report: Report, folder: str) -> object:
         config = build(StudentConfig, settings, method)
-        return train_student(data, method, config, progress, folder, on_evaluation=report)
+        return train_student(data, method, config, Circumstances(progress, folder, on_evaluation=report))
 
     return train

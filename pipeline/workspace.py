@@ -82,6 +82,10 @@ class Run:
         """The manifest's entries of a split, in order."""
         return [shard for shard in self.manifest(stage)["shards"] if shard["split"] == split]
 
+    def filled_shards(self, split: str, stage: str = EXAMPLES) -> list[dict[str, Any]]:
+        """The manifest's entries of a split whose shards have rows, in order."""
+        return [shard for shard in self.shards(split, stage) if shard["rows"]]
+
     def is_done(self, stage: str, key: str) -> bool:
         """Whether the stage was finished with these settings and inputs."""
         path = self.file(stage, "manifest.json")

@@ -248,7 +248,7 @@ def fit_dropping(folder: Path, kill_at: int | None, **values: Any) -> tuple[Drop
             raise Killed
 
     settings = make_settings(averaging=0.9, **values)
-    history = fit(model, training(), validation(), ROWS, settings, progress, str(folder), checkpoint_seconds=0)
+    history = fit(model, training(), validation(), ROWS, settings, progress, str(folder))
     return model, history
 
 
@@ -259,6 +259,7 @@ def test_a_killed_training_goes_on_where_it_was(
     kill_at: int, table_optimizer: str, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models.training, "_CHUNK_STEPS", 4)
+    monkeypatch.setattr(models.training, "_CHECKPOINT_SECONDS", 0)
     values = {"table_optimizer": table_optimizer, "schedule": schedule, "evaluations": 1, "epochs": 2.0}
     whole, expected = fit_dropping(tmp_path / "whole", None, **values)
     with pytest.raises(Killed):

@@ -23,10 +23,12 @@ from models.serving_features import FEATURES_FILE
 from pipeline import cli
 from pipeline.beam import make_options
 from pipeline.config import PreprocessConfig, StudentConfig, build
-from pipeline.distill import StudentData, TrainedStudent, distill, train_student
+from pipeline.distill import distill
 from pipeline.evaluate import load_student
+from pipeline.fitting import Circumstances
 from pipeline.preprocess import preprocess
 from pipeline.stage_inputs import click_counts, read_vocabularies
+from pipeline.student_part import StudentData, TrainedStudent, train_student
 from pipeline.workspace import Run
 
 
@@ -193,7 +195,9 @@ def test_trunks_start_from_the_same_weights(made: Made, tmp_path: Path) -> None:
     trained: dict[str, TrainedStudent] = {}
     for method in ("hard", "kd", "subclass"):
         data = StudentData.read(made.run, targets=method != "hard")
-        trained[method] = train_student(data, method, config, lambda rows, note: None, str(tmp_path / method))
+        trained[method] = train_student(
+            data, method, config, Circumstances(lambda rows, note: None, str(tmp_path / method))
+        )
     trunks = {method: found.student.trunk for method, found in trained.items()}
     parts: dict[str, Callable[[Any], list[Any]]] = {
         "embeddings": lambda trunk: trunk.embeddings.variables,

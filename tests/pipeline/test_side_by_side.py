@@ -20,10 +20,12 @@ from pipeline.side_by_side import Report, available_memory, processes_that_fit, 
 GIB = 1 << 30
 
 
-def work(folder: str, number: int, report: Report) -> None:
-    """Says how many run while it does."""
+def work(folder: str, number: int, others: int, report: Report) -> None:
+    """Says how many run while it does, when some have begun."""
     own = Path(folder, f"running-{number}")
     own.touch()
+    Path(folder, f"begun-{number}").touch()
+    wait_until(lambda: len(list(Path(folder).glob("begun-*"))) >= others)
     time.sleep(0.3)
     Path(folder, f"done-{number}").write_text(str(len(list(Path(folder).glob("running-*")))))
     own.unlink()
@@ -76,7 +78,9 @@ def test_no_more_is_logged_than_in_the_parent(
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_call_is_made_and_no_more_at_a_time(tmp_path: Path, processes: int) -> None:
     said: list[tuple[float, str]] = []
-    run_side_by_side(work, [(str(tmp_path), n) for n in (1, 2, 4)], processes, lambda *each: said.append(each))
+    run_side_by_side(
+        work, [(str(tmp_path), n, processes) for n in (1, 2, 4)], processes, lambda *each: said.append(each)
+    )
     most = [int((tmp_path / f"done-{number}").read_text()) for number in (1, 2, 4)]
     assert max(most) == processes
     assert len(said) == 6 and said[-1][0] == 7 and {note for _, note in said} >= {"half", "all of 4"}
