@@ -45,8 +45,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """Examples in a layout, and targets beside the blocks; nothing to do the second time."""
     from features.schema import CRITEO
     from pipeline.beam import make_options
-    from pipeline.config import PreprocessConfig
     from pipeline.preprocess import preprocess
+    from pipeline.settings import PreprocessConfig
     from pipeline.workspace import Run
 
     run, config = Run(str(options.run)), PreprocessConfig(layout=options.layout)
@@ -80,7 +80,7 @@ def write_targets(paths: list[str]) -> None:
     from features.blocks import read_blocks
     from features.targets import TargetBlock
     from features.tfrecord import write_record
-    from pipeline.config import TeacherConfig
+    from pipeline.settings import TeacherConfig
 
     random, outputs = np.random.default_rng(0), 2 * TeacherConfig().subclasses
     for path in paths:
@@ -93,7 +93,7 @@ def write_targets(paths: list[str]) -> None:
 def shard_files(options: argparse.Namespace) -> tuple[Any, int]:
     """The training split of the run and its number of rows."""
     from models.inputs import ShardFiles
-    from pipeline.config import TeacherConfig
+    from pipeline.settings import TeacherConfig
     from pipeline.workspace import Run
 
     run = Run(str(options.run))

@@ -61,8 +61,8 @@ def stage(options: argparse.Namespace) -> Figures:
     """The stage of the pipeline."""
     from features.schema import CRITEO
     from pipeline.beam import make_options
-    from pipeline.config import PreprocessConfig
     from pipeline.preprocess import preprocess
+    from pipeline.settings import PreprocessConfig
     from pipeline.workspace import Run
 
     logging.basicConfig(level=logging.ERROR)
@@ -105,8 +105,8 @@ def vocabulary(options: argparse.Namespace) -> Figures:
 def estimate(options: argparse.Namespace) -> Figures:
     """What ``preprocess --dry-run`` foretells."""
     from features.schema import CRITEO
-    from pipeline.config import PreprocessConfig
     from pipeline.estimate import Estimate, estimate
+    from pipeline.settings import PreprocessConfig
 
     found: list[Estimate] = []
     work = [str(options.log)], CRITEO, PreprocessConfig(), options.workers

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from features.schema import CRITEO
 from models.estimates import subclass_click_logits
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig
 from pipeline.distill import distill
 from pipeline.evaluate import load_student, read_pairs
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
 from pipeline.train_teacher import train_teacher
 from pipeline.workspace import TARGETS, Run, student_stage
 

@@ -40,8 +40,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """Examples and a teacher with the default settings, trained briefly; nothing to do the second time."""
     from features.schema import CRITEO
     from pipeline.beam import make_options
-    from pipeline.config import PreprocessConfig, TeacherConfig
     from pipeline.preprocess import preprocess
+    from pipeline.settings import PreprocessConfig, TeacherConfig
     from pipeline.train_teacher import train_teacher
     from pipeline.workspace import Run
 

@@ -92,8 +92,8 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     """The stage of the pipeline, all that it does."""
     from features.schema import CRITEO
     from pipeline.beam import make_options
-    from pipeline.config import PreprocessConfig
     from pipeline.preprocess import preprocess
+    from pipeline.settings import PreprocessConfig
     from pipeline.workspace import Run
 
     logging.basicConfig(level=logging.ERROR)

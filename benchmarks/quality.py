@@ -32,8 +32,9 @@ from paired import (
 )
 
 from models.history import best_evaluation
-from pipeline.config import StudentConfig, TeacherConfig, build
+from pipeline.config import build
 from pipeline.fitting import Circumstances
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.student_part import StudentData, train_student
 from pipeline.workspace import Run
 

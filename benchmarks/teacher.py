@@ -36,8 +36,9 @@ from paired import (
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import StudentConfig, TeacherConfig, build, resolve
+from pipeline.config import build, resolve
 from pipeline.run import run_all
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import REPORT, Run
 
 TEACHERS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,10 @@ from models.optimizers import RowOptimizer, make_optimizer
 from models.schedules import LearningRate
 from models.student import Student, StudentSettings, StudentTrunk
 from models.tables import FIRST_ROW, FoldTables, RowLookup, TableLayout
-from models.teacher import Teacher, TeacherSettings, TeacherTrunk
-from pipeline.config import Config, StudentConfig, TeacherConfig, narrow
+from models.teacher import Teacher
+from models.teacher_trunk import TeacherSettings, TeacherTrunk
+from pipeline.config import Config, narrow
+from pipeline.settings import StudentConfig, TeacherConfig
 
 NOTHING_DROPPED = {
     "embedding_dropout": 0.0,

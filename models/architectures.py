@@ -20,7 +20,7 @@ _GATE = 64
 
 @dataclass(frozen=True)
 class ArchitectureSettings:
-    """The shape of a network; ``pipeline.config.TeacherConfig`` says what each is."""
+    """The shape of a network; ``pipeline.settings.TeacherConfig`` says what each is."""
 
     subclasses: int
     embedding_dim: int

@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TreeSettings:
-    """The shape of the trees; ``pipeline.config.TeacherConfig`` says what each is."""
+    """The shape of the trees; ``pipeline.settings.TeacherConfig`` says what each is."""
 
     boosted_trees: int
     boosted_rate: float

@@ -75,3 +75,8 @@ class HiddenLayers(keras.layers.Layer):
             "dropout": self.rate,
             "precision": self.precision,
         }
+
+
+def parameters(model: Any) -> int:
+    """Number of trained floats of a model."""
+    return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))

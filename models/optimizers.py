@@ -16,7 +16,7 @@ _SLOTS = {"adam": {"momentum": 0.0, "velocity": 0.0}, "adagrad": {"accumulator":
 
 
 class OptimizerSettings(Protocol):
-    """What :func:`make_optimizer` reads; ``pipeline.config.TrainingConfig`` says what each is."""
+    """What :func:`make_optimizer` reads; ``pipeline.settings.TrainingConfig`` says what each is."""
 
     @property
     def table_optimizer(self) -> str:

@@ -21,7 +21,7 @@ from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLa
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """The shape of a student and its loss; ``pipeline.config.StudentConfig`` says what each is."""
+    """The shape of a student and its loss; ``pipeline.settings.StudentConfig`` says what each is."""
 
     embedding_dim: int
     hidden: int

@@ -44,7 +44,7 @@ _EXPLODED = 100.0
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """When to evaluate and when to stop; ``pipeline.config.TrainingConfig`` says what each is."""
+    """When to evaluate and when to stop; ``pipeline.settings.TrainingConfig`` says what each is."""
 
     batch_size: int
     learning_rate: float

@@ -21,9 +21,10 @@ from models.inputs import ShardFiles
 from models.parts import folds_of_part
 from pipeline import storage
 from pipeline.calibrate import calibration_json, mean_calibration
-from pipeline.config import TeacherConfig, narrow
+from pipeline.config import narrow
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
+from pipeline.settings import TeacherConfig
 from pipeline.stage_inputs import blocks_of, labels_of
 from pipeline.teacher_data import TeacherData
 from pipeline.workspace import TEACHER, Run, digest

@@ -10,19 +10,20 @@ from models.backend import tf
 from models.calibration import Calibration
 from models.history import best_evaluation
 from models.inputs import Batch
+from models.layers import parameters
 from models.methods import METHODS
 from models.serving import ServingModule
 from models.serving_features import FEATURES_FILE, ServingFeatures, features_json, serving_statistics
 from models.student import Student, StudentTrunk, mean_click_logit
 from models.tables import TableLayout
-from models.teacher import parameters
 from models.workers import is_chief, workers
 from pipeline import storage
 from pipeline.calibrate import calibrate, calibration_json
-from pipeline.config import StudentConfig, plain, require
+from pipeline.config import plain
 from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
 from pipeline.originals import student_history
+from pipeline.settings import StudentConfig, require
 from pipeline.stage_inputs import require_local, require_validation
 from pipeline.student_part import StudentData, TrainedStudent
 from pipeline.workspace import TARGETS, Run, ensemble_stage, student_stage

@@ -21,10 +21,10 @@ from features.schema import PARQUET, Schema
 from features.splits import Split
 from features.values import unify
 from pipeline import storage
-from pipeline.config import PreprocessConfig
 from pipeline.plan import Range, Task, count_parquet_rows, log_sizes, plan, train_share
 from pipeline.preprocess import parts_of
 from pipeline.reading import read_ranges
+from pipeline.settings import PreprocessConfig
 
 _PIECES = 32
 _PIECE_BYTES = 1 << 20

@@ -12,8 +12,9 @@ from models.backend import tf, tfrs
 from models.inputs import ShardFiles, evaluation_batches, training_batches
 from models.training import LoopSettings, fit, start
 from models.workers import strategy, workers
-from pipeline.config import TrainingConfig, narrow
+from pipeline.config import narrow
 from pipeline.originals import Original
+from pipeline.settings import TrainingConfig
 from pipeline.stage_inputs import naming_damage
 
 

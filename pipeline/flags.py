@@ -8,7 +8,8 @@ import sys
 from typing import Any, NoReturn
 
 from models.methods import METHODS
-from pipeline import config as settings
+from pipeline import settings
+from pipeline.config import PRESET, load
 from pipeline.presets import AUTO, PRESETS
 
 _SECTIONS = {
@@ -69,7 +70,7 @@ def add_settings(command: argparse.ArgumentParser, kind: type[Any], prefix: str 
 def add_preset(command: argparse.ArgumentParser) -> None:
     """The flag for the preset, next to the file of settings."""
     command.add_argument(
-        f"--{settings.PRESET}",
+        f"--{PRESET}",
         choices=(AUTO, *PRESETS),
         help="defaults of the models for a log of some size, by training rows; auto: by those of the run; the "
         f"defaults that are shown here are those of {next(iter(PRESETS))} (default: {AUTO})",
@@ -78,9 +79,9 @@ def add_preset(command: argparse.ArgumentParser) -> None:
 
 def sections(options: argparse.Namespace) -> dict[str, Any]:
     """The preset and the sections of the settings file with the flags on top."""
-    found = settings.load(options.config)
-    if preset := getattr(options, settings.PRESET, None):
-        found[settings.PRESET] = preset
+    found = load(options.config)
+    if preset := getattr(options, PRESET, None):
+        found[PRESET] = preset
     for name, value in vars(options).items():
         section, dot, key = name.partition(".")
         if dot and value is not None:

@@ -25,11 +25,11 @@ from models.seeds import seed_for
 from models.student import Student, StudentTrunk
 from models.training import CHECKPOINTS
 from pipeline import storage
-from pipeline.config import StudentConfig
 from pipeline.fitting import Circumstances, best_text
 from pipeline.originals import original_student
 from pipeline.precompute import write_targets
 from pipeline.progress import Progress
+from pipeline.settings import StudentConfig
 from pipeline.student_part import StudentData, TrainedStudent, train_student
 from pipeline.workspace import EXAMPLES, TARGETS, Run, student_stage
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from features.errors import ArtifactError
 from models.methods import METHODS
 from pipeline import storage
-from pipeline.config import Config, StudentConfig, TeacherConfig, plain
+from pipeline.config import Config, plain
 from pipeline.generate import truth_path
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import (
     EXAMPLES,
     REPORT,

@@ -14,7 +14,7 @@ from models.calibration import Calibration
 from models.history import History, best_evaluation
 from models.parts import folds_of_part
 from pipeline import storage
-from pipeline.config import StudentConfig, TeacherConfig, TrainingConfig
+from pipeline.settings import StudentConfig, TeacherConfig, TrainingConfig
 from pipeline.workspace import TEACHER, Run, student_stage
 
 RECORD = "refit.json"

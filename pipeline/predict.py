@@ -26,10 +26,10 @@ from features.schema import JSON, PARQUET, Schema
 from features.strict import MAX_LINE_BYTES, detect_label
 from pipeline import storage
 from pipeline.beam import run_pipeline
-from pipeline.config import share
 from pipeline.plan import Range, Task, check_compression, count_parquet_rows, divide
 from pipeline.progress import Progress, amount, watched
 from pipeline.reading import RangeRows, check_rejects, finished, read_ranges
+from pipeline.settings import share
 from pipeline.workspace import digest
 
 _RANGE_BYTES = 64 << 20

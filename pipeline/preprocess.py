@@ -29,11 +29,12 @@ from features.splits import Split
 from pipeline import storage
 from pipeline.analyze import Analysis, MergeColumn, count_ids, merge_analysis
 from pipeline.beam import run_pipeline, seconds_by_phase
-from pipeline.config import PreprocessConfig, plain
+from pipeline.config import plain
 from pipeline.plan import Entry, Range, Task, log_sizes, plan
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all
 from pipeline.progress import Progress, amount, watched
 from pipeline.reading import finished
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, Run, digest
 
 # The values of a column are merged in parts: one for so many bytes of the log, up to a number that keeps the files few.

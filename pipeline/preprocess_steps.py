@@ -23,9 +23,9 @@ from pipeline import storage
 from pipeline.analyze import Analysis, VocabularySettings, read_values, write_counts
 from pipeline.batches import read_batch, write_batch
 from pipeline.beam import phase
-from pipeline.config import PreprocessConfig
 from pipeline.plan import Entry, Range, Task, arrange
 from pipeline.reading import RangeRows, check_rejects, finished, read_ranges
+from pipeline.settings import PreprocessConfig
 
 
 @dataclass(frozen=True)

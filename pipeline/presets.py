@@ -12,7 +12,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Preset:
-    """What differs from the defaults of the dataclasses in :mod:`pipeline.config`.
+    """What differs from the defaults of the dataclasses in :mod:`pipeline.settings`.
 
     Args:
         below: number of training rows from which on the log is for the next preset.

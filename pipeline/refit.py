@@ -17,13 +17,14 @@ from features.schema import Schema
 from features.splits import WITHOUT_VALIDATION
 from models.methods import METHODS
 from pipeline import storage
-from pipeline.config import Config, PreprocessConfig, build
+from pipeline.config import Config, build
 from pipeline.keys import finished_students, is_complete, require_current
 from pipeline.originals import RECORD, refit_record, valid_logloss
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.report import report
 from pipeline.run import write_provenance
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run, student_stage
 
 

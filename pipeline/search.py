@@ -23,9 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from features.errors import TrainingError
 from pipeline import storage
-from pipeline.config import StudentConfig, TeacherConfig, build, plain
+from pipeline.config import build, plain
 from pipeline.progress import Progress
 from pipeline.search_space import Space, draw, present
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import TEACHER, digest
 
 BEST = "best.yaml"

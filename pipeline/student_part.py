@@ -15,8 +15,9 @@ from models.inputs import ShardFiles
 from models.methods import METHODS, Method
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables, TableLayout
-from pipeline.config import StudentConfig, narrow
+from pipeline.config import narrow
 from pipeline.fitting import Circumstances, fit_shards, training_scope
+from pipeline.settings import StudentConfig
 from pipeline.stage_inputs import (
     click_counts,
     example_files,

@@ -17,7 +17,7 @@ from features.vocabulary import Vocabulary
 from models.inputs import ShardFiles
 from models.parts import folds_of_part
 from models.tables import CrossStatistics, FoldTables, TableLayout
-from pipeline.config import TeacherConfig
+from pipeline.settings import TeacherConfig
 from pipeline.stage_inputs import blocks_of, click_counts, example_files, labels_of, read_vocabularies, table_layout
 from pipeline.workspace import Run
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from models.calibration import Calibration
-from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk
+from models.teacher import Teacher
+from models.teacher_scorer import TeacherScorer
+from models.teacher_trunk import TeacherSettings, TeacherTrunk
 from models.workers import is_chief
 from pipeline.calibrate import calibrate, calibration_json
-from pipeline.config import TeacherConfig, narrow
+from pipeline.config import narrow
 from pipeline.fitting import Circumstances, fit_shards, training_scope
+from pipeline.settings import TeacherConfig
 from pipeline.teacher_data import PartTables, TeacherData
 from pipeline.workspace import digest
 

@@ -12,17 +12,18 @@ from models.boosted import require_lightgbm
 from models.calibration import Calibration
 from models.determinism import enable
 from models.history import best_evaluation
-from models.teacher import parameters
+from models.layers import parameters
 from models.training import CHECKPOINTS
 from models.workers import is_chief, workers
 from pipeline import storage
 from pipeline.boost import boost_teacher
 from pipeline.calibrate import calibration_json, mean_calibration
-from pipeline.config import TeacherConfig, plain, require
+from pipeline.config import plain
 from pipeline.fitting import Circumstances, best_text
 from pipeline.keys import teacher_key
 from pipeline.originals import original_teacher
 from pipeline.progress import Progress
+from pipeline.settings import TeacherConfig, require
 from pipeline.side_by_side import Report, available_memory, processes_that_fit, run_side_by_side
 from pipeline.stage_inputs import outcome_of, require_blocks, require_local, require_validation
 from pipeline.teacher_data import TeacherData, time_slices

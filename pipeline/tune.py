@@ -9,10 +9,11 @@ from typing import Any
 
 from features.errors import ConfigError
 from models.methods import METHODS
-from pipeline.config import Config, StudentConfig, TeacherConfig, build, plain
+from pipeline.config import Config, build, plain
 from pipeline.keys import student_sources
 from pipeline.search import Found, Report, Task, Train, search
 from pipeline.search_space import TEACHER_SPACE, student_space
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import EXAMPLES, TEACHER, Run
 
 TUNE = "tune"

@@ -32,6 +32,11 @@ def student_stage(method: str) -> str:
     return f"students/{method}"
 
 
+def derived_stage(source: str) -> str:
+    """The stage, and folder, of targets that are made from the teacher's: see :mod:`pipeline.derive`."""
+    return f"derived/{source}"
+
+
 def ensemble_stage(method: str) -> str:
     """The folder of the mean of all generations of a method's student; it has a manifest as a stage has."""
     return f"{student_stage(method)}/ensemble"
@@ -45,13 +50,20 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, local or remote."""
+    """A run directory, local or remote.
+
+    Args:
+        path: of the directory.
+        examples_of: path of the run whose examples it works on; empty for its own.
+    """
 
     path: str
+    examples_of: str = ""
 
     def file(self, *parts: str) -> str:
-        """A path inside the run."""
-        return storage.join(self.path, *parts)
+        """A path inside the run, or inside that of the examples."""
+        of_examples = bool(parts) and parts[0].split("/")[0] == EXAMPLES
+        return storage.join(self.examples_of if of_examples and self.examples_of else self.path, *parts)
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """The manifest of a finished stage.
@@ -165,6 +177,8 @@ def require_run(run: Run) -> None:
 
 def command_for(stage: str) -> str:
     """The command that makes a stage, without ``--run``."""
+    if stage.startswith("derived/"):
+        return f"derive --source {stage.split('/')[1]}"
     return _COMMANDS.get(stage) or f"distill --method {stage.split('/')[1]}"
 
 

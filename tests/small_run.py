@@ -20,8 +20,8 @@ from features.schema import Column, Schema
 from features.targets import TargetBlock
 from features.tfrecord import read_records, write_record
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, TARGETS, Run
 
 COLUMNS = (

@@ -11,8 +11,8 @@ from features.blocks import Block, read_blocks
 from features.schema import CRITEO
 from features.spec import SPLITS
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, Run
 
 LOG = os.environ.get("CTR_DISTILL_CRITEO", "")

@@ -45,8 +45,9 @@ from models.serving import ServingModule
 from models.serving_features import FEATURES_FILE, ServingFeatures, features_json, serving_statistics
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
 from models.tables import FoldTables
-from pipeline.config import StudentConfig, narrow
+from pipeline.config import narrow
 from pipeline.generate import generate
+from pipeline.settings import StudentConfig
 
 SHOP = Schema(
     (

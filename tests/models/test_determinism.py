@@ -28,9 +28,11 @@ from models.inputs import ShardFiles, evaluation_batches, training_batches
 from models.methods import METHODS
 from models.student import Student, StudentSettings, StudentTrunk
 from models.tables import CrossStatistics, FoldTables, TableLayout
-from models.teacher import Teacher, TeacherSettings, TeacherTrunk
+from models.teacher import Teacher
+from models.teacher_trunk import TeacherSettings, TeacherTrunk
 from models.training import LoopSettings, fit, start
-from pipeline.config import StudentConfig, TeacherConfig, TrainingConfig, narrow
+from pipeline.config import narrow
+from pipeline.settings import StudentConfig, TeacherConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 ROWS, VALID = 640, 200

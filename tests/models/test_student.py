@@ -16,7 +16,8 @@ from models.methods import METHODS
 from models.student import Student, StudentSettings, StudentTrunk, mean_click_logit, tie_untrained
 from models.tables import FoldTables, TableLayout
 from models.training import start
-from pipeline.config import StudentConfig, narrow
+from pipeline.config import narrow
+from pipeline.settings import StudentConfig
 
 # Two categorical columns with 2 and 1 kept values, two numeric ones with 2 and no edges.
 LAYOUT = TableLayout((2, 1), ((-0.5, 0.5), ()))

@@ -17,9 +17,13 @@ from models.architectures import ARCHITECTURES
 from models.backend import keras, tf
 from models.calibration import Calibration
 from models.heads import click_logit, within_class_log_probabilities
+from models.layers import parameters
 from models.tables import CrossStatistics, FoldTables, TableLayout
-from models.teacher import Teacher, TeacherScorer, TeacherSettings, TeacherTrunk, combine, parameters
-from pipeline.config import TeacherConfig, narrow
+from models.teacher import Teacher
+from models.teacher_scorer import TeacherScorer
+from models.teacher_trunk import TeacherSettings, TeacherTrunk, combine
+from pipeline.config import narrow
+from pipeline.settings import TeacherConfig
 
 LAYOUT = TableLayout((2, 1), ((-0.5, 0.5), ()))
 IDS = (5, 4)

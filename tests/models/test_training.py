@@ -22,7 +22,8 @@ from models.embeddings import EmbeddingTable
 from models.heads import click_logit
 from models.losses import class_cross_entropy, mean_loss
 from models.training import CHECKPOINTS, TENSORBOARD, LoopSettings, Stream, evaluate, fit, start
-from pipeline.config import TrainingConfig, narrow
+from pipeline.config import narrow
+from pipeline.settings import TrainingConfig
 
 ROWS, VALID = 160, 120
 

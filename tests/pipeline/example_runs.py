@@ -15,8 +15,8 @@ from features.blocks import Block
 from features.layouts import read_examples
 from features.schema import CRITEO, Schema
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, Run
 
 

@@ -17,7 +17,8 @@ from support import ROOT, Made
 from features.errors import ConfigError
 from models.methods import METHODS
 from pipeline import cli
-from pipeline.config import Config, PreprocessConfig, StudentConfig, TeacherConfig
+from pipeline.config import Config
+from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
 
 COMMANDS = (
     "generate",

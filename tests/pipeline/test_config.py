@@ -5,19 +5,9 @@ import pytest
 
 from features.errors import ConfigError
 from models.methods import METHODS
-from pipeline import config as settings
-from pipeline.config import (
-    Config,
-    PreprocessConfig,
-    StudentConfig,
-    TeacherConfig,
-    build,
-    convert,
-    load,
-    resolve,
-    share,
-)
+from pipeline.config import Config, build, convert, load, narrow, resolve
 from pipeline.presets import PRESETS, Preset
+from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig, share
 
 
 def yaml(folder: Path, text: str | bytes) -> str:
@@ -246,4 +236,4 @@ class TestResolve:
 
 def test_narrow() -> None:
     config = PreprocessConfig(seed=7)
-    assert settings.narrow(config, PreprocessConfig) == config
+    assert narrow(config, PreprocessConfig) == config

@@ -22,11 +22,12 @@ from models.backend import tf
 from models.serving_features import FEATURES_FILE
 from pipeline import cli
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, build
+from pipeline.config import build
 from pipeline.distill import distill
 from pipeline.evaluate import load_student
 from pipeline.fitting import Circumstances
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.stage_inputs import click_counts, read_vocabularies
 from pipeline.student_part import StudentData, TrainedStudent, train_student
 from pipeline.workspace import Run

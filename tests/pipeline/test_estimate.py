@@ -15,10 +15,10 @@ from features.errors import ConfigError, DataError
 from features.schema import CRITEO, PARQUET, Schema
 from pipeline import preprocess_steps, storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.estimate import Growth, as_text, estimate
 from pipeline.generate import generate
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, Run
 
 ROWS = 30_000

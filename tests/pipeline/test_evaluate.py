@@ -21,7 +21,7 @@ from features.schema import CRITEO
 from models.metrics import METRICS
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig, build
+from pipeline.config import build
 from pipeline.distill import distill
 from pipeline.evaluate import evaluate
 from pipeline.generate import generate, truth_path
@@ -29,6 +29,7 @@ from pipeline.precompute import precompute
 from pipeline.predict import predict
 from pipeline.preprocess import preprocess
 from pipeline.report import report, terminal_tables
+from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
 from pipeline.stage_inputs import read_with_targets
 from pipeline.train_teacher import train_teacher
 from pipeline.workspace import Run

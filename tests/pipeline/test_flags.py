@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PreprocessConfig, StudentConfig, TeacherConfig
 from pipeline.flags import Parser, add_preset, add_settings, sections
+from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
 
 
 def make_run_parser() -> Parser:

@@ -16,8 +16,8 @@ from features.blocks import read_blocks
 from features.schema import CATEGORICAL, FLOAT, FORMATS, GROUP, INTEGER, LABEL, OUTCOME, TIME, WEIGHT, Column, Schema
 from features.spec import SPLITS
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import Run
 
 ROWS = 600

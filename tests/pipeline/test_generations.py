@@ -21,11 +21,11 @@ from models.backend import tf
 from models.estimates import sigmoid
 from models.heads import click_logit
 from models.seeds import seed_for
-from pipeline.config import StudentConfig
 from pipeline.distill import distill
 from pipeline.evaluate import evaluate, load_student
 from pipeline.generations import Generations, generation_config, train_generations
 from pipeline.keys import finished_students, student_key
+from pipeline.settings import StudentConfig
 from pipeline.student_part import StudentData
 from pipeline.workspace import EXAMPLES, TARGETS, Run
 

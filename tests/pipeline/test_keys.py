@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from features.errors import ArtifactError
-from pipeline.config import Config, StudentConfig
+from pipeline.config import Config
 from pipeline.keys import (
     evaluation_key,
     finished_students,
@@ -19,6 +19,7 @@ from pipeline.keys import (
     targets_key,
     teacher_key,
 )
+from pipeline.settings import StudentConfig
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, student_stage
 
 METHODS = ("hard", "kd")

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from models.calibration import Calibration
-from pipeline.config import StudentConfig, TrainingConfig
 from pipeline.originals import RECORD, Original, refit_record, valid_logloss
+from pipeline.settings import StudentConfig, TrainingConfig
 from pipeline.workspace import Run
 
 CALIBRATION = Calibration(0.9, -0.1)

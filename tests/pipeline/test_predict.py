@@ -19,10 +19,11 @@ from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, INTEGER, KEY, LAB
 from models.backend import tf
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, StudentConfig, build
+from pipeline.config import build
 from pipeline.distill import distill
 from pipeline.predict import predict
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.workspace import Run
 
 STAGE = "students/subclass"

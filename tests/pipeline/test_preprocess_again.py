@@ -16,9 +16,9 @@ from support import files_of
 from features.errors import ConfigError, DataError
 from features.schema import CRITEO, Column, Schema
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.generate import generate
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.workspace import EXAMPLES, Run
 
 REJECTED = "rejected/00000-000022.jsonl"

@@ -21,11 +21,11 @@ from features.splits import LINES, Split
 from pipeline import storage
 from pipeline.analyze import MergeColumn, merge_analysis
 from pipeline.batches import read_batch
-from pipeline.config import PreprocessConfig
 from pipeline.plan import ALL, Entry, Range, Task, log_sizes, plan
 from pipeline.precompute import ScoreShard, TeacherFiles
 from pipeline.predict import PredictTask
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all, rows_of
+from pipeline.settings import PreprocessConfig
 from pipeline.storage import InputFile, find_inputs
 
 SCHEMA = Schema((Column("y", LABEL), Column("x", FLOAT), Column("u", GROUP), Column("c", CATEGORICAL)), ",")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from models.methods import METHODS
-from pipeline.config import StudentConfig, TeacherConfig, resolve
+from pipeline.config import resolve
 from pipeline.presets import AUTO, PRESETS, preset_for
+from pipeline.settings import StudentConfig, TeacherConfig
 
 
 @pytest.mark.parametrize(

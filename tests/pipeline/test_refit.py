@@ -16,10 +16,11 @@ from example_runs import table_of
 from support import SMALL, STUDENT, TEACHER, Made, ctr_distill, files_of, flags
 
 from pipeline import cli
-from pipeline.config import StudentConfig, TeacherConfig, build
+from pipeline.config import build
 from pipeline.keys import is_complete
 from pipeline.originals import original_student, original_teacher
 from pipeline.refit import refit_config
+from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import Run
 
 MODELS = ("teacher", "students/hard", "students/kd")

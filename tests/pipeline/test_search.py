@@ -17,9 +17,10 @@ import pytest
 from support import ROOT
 
 from features.errors import ConfigError, TrainingError
-from pipeline.config import TeacherConfig, load, plain, resolve
+from pipeline.config import load, plain, resolve
 from pipeline.search import Found, Report, Task, Train, search
 from pipeline.search_space import Around, Choice
+from pipeline.settings import TeacherConfig
 
 SPACE = {"learning_rate": Around(8), "hidden": Choice(("8", "16"))}
 Progress = Callable[[float, str], None]

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from models.methods import METHODS
-from pipeline.config import StudentConfig, TeacherConfig, build, plain
+from pipeline.config import build, plain
 from pipeline.search_space import (
     TEACHER_SPACE,
     Around,
@@ -20,6 +20,7 @@ from pipeline.search_space import (
     present,
     student_space,
 )
+from pipeline.settings import StudentConfig, TeacherConfig
 
 SPACES = {"teacher": (TEACHER_SPACE, TeacherConfig)} | {
     name: (student_space(method), StudentConfig) for name, method in METHODS.items()

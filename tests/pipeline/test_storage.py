@@ -14,9 +14,9 @@ from features.errors import ArtifactError, ConfigError, DataError
 from features.schema import CRITEO
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig
 from pipeline.generate import generate
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig
 from pipeline.storage import InputFile
 from pipeline.workspace import Run
 

@@ -16,11 +16,12 @@ from features.schema import Column, Schema
 from models.estimates import sigmoid, subclass_click_logits
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, TeacherConfig, build
+from pipeline.config import build
 from pipeline.evaluate import evaluate
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.report import read_metrics, report, terminal_tables
+from pipeline.settings import PreprocessConfig, TeacherConfig
 from pipeline.stage_inputs import labels_of, outcome_of, read_with_targets
 from pipeline.teacher_data import TeacherData
 from pipeline.train_teacher import train_teacher

@@ -23,10 +23,11 @@ from models import boosted
 from models.backend import tf
 from pipeline import storage
 from pipeline.beam import make_options
-from pipeline.config import PreprocessConfig, TeacherConfig, build
+from pipeline.config import build
 from pipeline.generate import generate
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig, TeacherConfig
 from pipeline.stage_inputs import read_with_targets
 from pipeline.storage import size_of
 from pipeline.train_teacher import train_teacher

@@ -1,0 +1,42 @@
+"""What ``precompute`` loads of a trained teacher."""
+
+from __future__ import annotations
+
+from models.backend import tf
+from models.calibration import Calibration
+from models.heads import calibrated
+from models.teacher_trunk import TeacherTrunk
+
+
+class TeacherScorer(tf.Module):
+    """What ``precompute`` loads: calibrated subclass logits of stored examples.
+
+    Args:
+        trunk: of a trained teacher.
+        columns: numbers of numeric and categorical columns.
+        calibration: map of the click logit, which leaves the conditionals within a class as they are; None for none.
+    """
+
+    def __init__(self, trunk: TeacherTrunk, columns: tuple[int, int], calibration: Calibration | None = None) -> None:
+        super().__init__(name="teacher_scorer")
+        calibration = calibration or Calibration()
+        self._trunk = trunk
+        self.scale = tf.Variable(calibration.scale, trainable=False, dtype=tf.float32, name="scale")
+        self.shift = tf.Variable(calibration.shift, trainable=False, dtype=tf.float32, name="shift")
+        numeric, categorical = columns
+        self.score = tf.function(
+            self._score,
+            input_signature=[
+                tf.TensorSpec([None, categorical], tf.int32, "ids"),
+                tf.TensorSpec([None, numeric], tf.float32, "dense"),
+                tf.TensorSpec([None], tf.int32, "fold"),
+            ],
+        )
+
+    def _score(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
+        z = self._trunk({"ids": ids, "dense": dense, "fold": fold})
+        return {"logits": calibrated(z, self.scale, self.shift)}
+
+    def save(self, path: str) -> None:
+        """Writes a SavedModel with the signature ``serving_default``: ids, dense, fold to logits [batch, K]."""
+        tf.saved_model.save(self, path, signatures={"serving_default": self.score})
