@@ -86,6 +86,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(run, settings.PreprocessConfig)
     add_settings(run, settings.TeacherConfig, "teacher")
     add_settings(run, settings.StudentConfig, "student")
+    compare = _add(
+        subparsers, "compare", "methods against each other: paired seeds, intervals", commands.compare_command
+    )
+    add_settings(compare, settings.CompareConfig)
     tune = _add_tune(subparsers)
     refit = _add(
         subparsers,
@@ -98,19 +102,19 @@ def make_parser() -> argparse.ArgumentParser:
     _add_looks(subparsers)
     for command in (preprocess, run):
         command.add_argument("--dry-run", action="store_true", help="print the plan with disk and memory, and stop")
-    for command in (preprocess, teacher, precompute, distill, evaluate, report, run, tune, refit):
+    for command in (preprocess, teacher, precompute, distill, evaluate, report, run, compare, tune, refit):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
-    for command in (preprocess, teacher, distill, run, tune):
+    for command in (preprocess, teacher, distill, run, compare, tune):
         command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
-    for command in (teacher, distill, run, tune):
+    for command in (teacher, distill, run, compare, tune):
         add_preset(command)
-    for command in (teacher, run, refit):
+    for command in (teacher, run, refit, compare):
         command.add_argument(
             "--parallel",
             type=int,
-            help="teachers of the cross-fitting that are trained at a time (default: what cores and memory allow)",
+            help="trainings at a time, of the cross-fitting or of a comparison (default: what cores and memory allow)",
         )
-    for command in (teacher, precompute, distill, evaluate, run, refit):
+    for command in (teacher, precompute, distill, evaluate, run, compare, refit):
         command.add_argument(
             "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
         )

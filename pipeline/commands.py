@@ -247,6 +247,21 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> None:
     print(f"report: {run.file('report', 'index.html')}")
 
 
+def compare_command(options: argparse.Namespace, _: list[str]) -> None:
+    """Runs ``compare``."""
+    _require_one_worker()
+    from pipeline.compare import compare
+    from pipeline.report import comparison_text, report
+
+    run = _open_run(options)
+    config = _config_for(options, run)
+    with run.lock():
+        found = compare(run, config, options.parallel, options.deterministic)
+        page = report(run)
+    print(f"\n{comparison_text(found)}\n")
+    print(f"report: {page}")
+
+
 def tune_command(options: argparse.Namespace, _: list[str]) -> None:
     """Runs ``tune``."""
     _require("tune", "optuna")

@@ -15,7 +15,7 @@ import yaml
 from features.errors import ConfigError
 from models.methods import METHODS
 from pipeline.presets import AUTO, PRESETS, Preset, preset_for
-from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig, one_of, require
+from pipeline.settings import CompareConfig, PreprocessConfig, StudentConfig, TeacherConfig, one_of, require
 
 T = typing.TypeVar("T")
 
@@ -31,6 +31,8 @@ class Config:
         teacher: what is given for the teacher.
         student: what is given for all students.
         methods: what is given for the student of one method.
+        compare: of comparisons.
+        arms: see :func:`pipeline.arms.find_arms`.
         preset: a key of :data:`pipeline.presets.PRESETS`, or ``auto``, which stands for the first of them until
             :meth:`for_rows` has chosen.
     """
@@ -39,6 +41,8 @@ class Config:
     teacher: Mapping[str, Any] = field(default_factory=dict)
     student: Mapping[str, Any] = field(default_factory=dict)
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    compare: CompareConfig = CompareConfig()
+    arms: Mapping[str, Any] = field(default_factory=dict)
     preset: str = AUTO
 
     def for_rows(self, rows: int) -> Config:
@@ -183,6 +187,8 @@ def resolve(sections: Mapping[str, Any]) -> Config:
         dict(sections.get("teacher", {})),
         dict(sections.get("student", {})),
         {method: dict(values or {}) for method, values in methods.items()},
+        build(CompareConfig, sections.get("compare", {}), "compare"),
+        dict(sections.get("arms", {})),
         preset,
     )
     config.teacher_config()

@@ -16,6 +16,7 @@ _SECTIONS = {
     settings.PreprocessConfig: "preprocess",
     settings.TeacherConfig: "teacher",
     settings.StudentConfig: "student",
+    settings.CompareConfig: "compare",
 }
 
 

@@ -264,3 +264,37 @@ class StudentConfig(TrainingConfig):
     def needs_embeddings(self) -> bool:
         """Whether the student learns from the teacher's embeddings."""
         return bool(self.similarity or self.relations or self.reused)
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of ``compare``."""
+
+    methods: str = setting("hard,kd,subclass", "what is compared, with commas: methods, arms of compare, arms of the file")
+    baseline: str = setting("hard", "what each of them is compared with")
+    fractions: str = setting("1", "shares of the training rows that students see, with commas, such as 3%,0.1,1")
+    seeds: int = setting(5, "trainings of each method; a seed fixes teacher and student")
+    teachers: int = setting(0, "different teachers among the seeds; 0: one for each seed")
+    trials: int = setting(
+        0, "random settings tried for each method and fraction, on the validation rows of the first seed; 0: none"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.seeds > 0, "seeds must be positive", self.seeds)
+        require(0 <= self.teachers <= self.seeds, "teachers must be at least 0 and at most the seeds", self.teachers)
+        require(self.trials >= 0, "trials must not be negative", self.trials)
+        require(bool(self.names), "methods must name at least one", repr(self.methods))
+        require(self.baseline in self.names, "baseline must be one of the methods", self.baseline)
+        require(len(set(self.names)) == len(self.names), "methods must differ", self.methods)
+        require(all(value > 0 for value in self.shares), "fractions must be above 0", self.fractions)
+        require(len(set(self.shares)) == len(self.shares), "fractions must differ", self.fractions)
+
+    @property
+    def names(self) -> list[str]:
+        """The arms."""
+        return [name.strip() for name in self.methods.split(",") if name.strip()]
+
+    @property
+    def shares(self) -> list[float]:
+        """The fractions, rising."""
+        return sorted(share(text, "fractions") for text in self.fractions.split(","))

@@ -121,7 +121,7 @@ def _train_parts(
     if workers().count > 1:
         parallel = 1
     elif parallel is None:
-        parallel = processes_that_fit(_memory(spec, config), available_memory(), cores)
+        parallel = processes_that_fit(training_memory(spec, config), available_memory(), cores)
     processes = min(parallel, len(parts))
     if processes > 1:
         threads = 0 if deterministic else max(cores // processes, 1)
@@ -143,7 +143,7 @@ def _rows(spec: ExamplesSpec, config: TeacherConfig) -> float:
     return config.epochs * spec.rows["train"] * share
 
 
-def _memory(spec: ExamplesSpec, config: TeacherConfig) -> int:
+def training_memory(spec: ExamplesSpec, config: TeacherConfig) -> int:
     """Bytes that the training of a part takes: embeddings with what their optimizer keeps of them, and counts by fold.
 
     Weight, two moments and average are four floats; of each id there are counts, clicks and statistics by fold.

@@ -37,6 +37,11 @@ def derived_stage(source: str) -> str:
     return f"derived/{source}"
 
 
+def target_stage(source: str) -> str:
+    """The stage, and folder, of the targets of a source (see :class:`models.methods.Method`)."""
+    return TARGETS if source == "teacher" else derived_stage(source)
+
+
 def ensemble_stage(method: str) -> str:
     """The folder of the mean of all generations of a method's student; it has a manifest as a stage has."""
     return f"{student_stage(method)}/ensemble"

@@ -1,0 +1,215 @@
+"""The work of a comparison, in processes of their own: teachers with their targets, and students with their scores."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from models.backend import keras, tf
+from models.calibration import Calibration
+from models.comparison import Resampled, resampled
+from models.determinism import enable
+from models.estimates import subclass_click_logits
+from models.heads import click_logit
+from models.history import best_evaluation
+from models.inputs import ShardFiles, evaluation_batches
+from models.layers import parameters
+from models.methods import METHODS
+from models.student import Student
+from pipeline import storage
+from pipeline.beam import make_options
+from pipeline.calibrate import calibrate
+from pipeline.compare_plan import Cell, Job
+from pipeline.config import Config
+from pipeline.derive import derive
+from pipeline.fitting import Circumstances
+from pipeline.precompute import precompute
+from pipeline.scored_rows import ScoredRows
+from pipeline.side_by_side import Report
+from pipeline.stage_inputs import blocks_of, example_files
+from pipeline.student_part import StudentData, train_student
+from pipeline.subset import subset_targets
+from pipeline.train_teacher import train_teacher
+from pipeline.workspace import EXAMPLES, TARGETS, Run, derived_stage
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """The rows that models are compared on: those of the test split, or of validation where there is none.
+
+    Args:
+        split: name of the split.
+        labels: uint8 [rows].
+        groups: int64 [rows], bootstrap groups.
+        weights: float64 [rows]; None if every row counts once.
+        correction: what is added to logits of models, for rows that the log has dropped.
+    """
+
+    split: str
+    labels: npt.NDArray[np.uint8]
+    groups: npt.NDArray[np.int64]
+    weights: Floats | None
+    correction: float
+
+    @classmethod
+    def of(cls, run: Run) -> JudgedRows:
+        """Those of a run."""
+        spec = run.spec()
+        split = "test" if spec.rows["test"] else "valid"
+        found = [
+            ScoredRows.of(block, shard["source"], spec.negative_rate, None)
+            for shard in run.filled_shards(split)
+            for block in blocks_of(run.file(EXAMPLES, shard["path"]))
+        ]
+        weights = None if found[0].weights is None else np.concatenate([rows.weights for rows in found])  # type: ignore[misc]
+        labels, groups = (np.concatenate([getattr(rows, name) for rows in found]) for name in ("labels", "groups"))
+        return cls(split, labels, groups, weights, float(np.log(spec.negative_rate)))
+
+    def judge(self, logits: Floats) -> dict[str, Resampled]:
+        """Metrics of a model's click logits: float64 [rows]."""
+        return resampled(self.labels, logits, self.groups, self.weights)
+
+
+def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Report) -> None:
+    """Trains the teacher of some cells, and gives each of them its targets; what is finished is kept.
+
+    Args:
+        cells: of one teacher.
+        config: of the run.
+        threads: of TensorFlow; 0 for as many as it takes deterministically.
+        report: called with 1 at the end.
+    """
+    _use(threads)
+    first = cells[0]
+    assert first.teacher is not None
+    run, options = first.teacher_run, make_options()
+    with _quiet(), run.lock():
+        train_teacher(run, first.teacher)
+        precompute(run, options, first.embedding)
+        for source in first.sources:
+            derive(run, source, config.derived, options)
+        for cell in cells:
+            if cell.run != run:
+                _fill(cell, run)
+    report(1, "")
+
+
+def _fill(cell: Cell, teacher: Run) -> None:
+    """Gives a cell the targets of its rows."""
+    with cell.run.lock():
+        for stage in (TARGETS, *map(derived_stage, cell.sources)):
+            subset_targets(teacher, cell.run, stage)
+
+
+def train_students(jobs: Sequence[Job], threads: int, report: Report) -> None:
+    """Trains students one after another, and writes their results.
+
+    Args:
+        jobs: whose results are not there.
+        threads: as in :func:`make_teacher`.
+        report: called with the number of students, and the last one's name.
+    """
+    _use(threads)
+    rows = JudgedRows.of(Run(jobs[0].cell.base))
+    for number, job in enumerate(jobs, start=1):
+        with _quiet():
+            _train(job, rows)
+        # The graphs of a model are of no use to the next.
+        keras.backend.clear_session()
+        report(number, f"{job.arm}, {job.cell.rows:.3g} of the rows")
+
+
+def _train(job: Job, rows: JudgedRows) -> None:
+    run, method = job.cell.run, METHODS[job.method]
+    data = StudentData.read(run, method, job.config.needs_embeddings)
+    folder = f"{job.path}.training"
+    trained = train_student(data, job.method, job.config, Circumstances(_no_progress, folder))
+    record: dict[str, Any] = {
+        "key": job.key(),
+        "valid_logloss": float(best_evaluation(trained.history)["valid_logloss"]),
+        "history": trained.history[["rows_seen", "valid_logloss"]].to_dict("list"),
+        "parameters": parameters(trained.student.trunk),
+    }
+    if job.trial is None:
+        assert data.validation is not None
+        calibration = calibrate(trained.student, data.validation)
+        files = example_files(run, data.spec, rows.split)
+        scores = click_logits(trained.student, calibration, files) + rows.correction
+        write_scores(job.path, scores, rows.judge(scores))
+    storage.remove(folder)
+    storage.write_json(f"{job.path}.json", record)
+
+
+def click_logits(student: Student, calibration: Calibration, files: ShardFiles) -> Floats:
+    """Calibrated click logits of a student on all rows of a split, in their order: float64 [rows]."""
+    score = tf.function(lambda batch: click_logit(student(batch, training=False)), reduce_retracing=True)
+    found = [score(batch).numpy() for batch in evaluation_batches(files)]
+    logits: Floats = calibration.apply(np.concatenate(found).astype(np.float64))
+    return logits
+
+
+def teacher_click_logits(run: Run, rows: JudgedRows) -> Floats:
+    """Click logits of a run's stored targets on the judged rows, in their order: float64 [rows]."""
+    from features.targets import TargetBlock
+    from features.tfrecord import read_records
+
+    found = []
+    for shard in run.filled_shards(rows.split, TARGETS):
+        path = run.file(TARGETS, shard["path"])
+        with storage.open_read(path) as file:
+            found += [subclass_click_logits(TargetBlock.decode(record, path).logits) for record in read_records(file, path)]
+    return np.concatenate(found) + rows.correction
+
+
+def write_scores(path: str, logits: Floats, metrics: dict[str, Resampled]) -> None:
+    """Writes a model's logits and metrics beside its record."""
+    out = io.BytesIO()
+    arrays = {f"{name}.draws": metric.draws for name, metric in metrics.items()}
+    values = {f"{name}.value": np.float64(metric.value) for name, metric in metrics.items()}
+    np.savez(out, logits=logits.astype(np.float32), **arrays, **values)
+    storage.write_bytes(f"{path}.npz", out.getvalue())
+
+
+def read_scores(path: str) -> tuple[Floats, dict[str, Resampled]]:
+    """What :func:`write_scores` wrote."""
+    with storage.open_read(f"{path}.npz") as file:
+        found = dict(np.load(io.BytesIO(file.read())))
+    names = [name.removesuffix(".value") for name in found if name.endswith(".value")]
+    metrics = {name: Resampled(float(found[f"{name}.value"]), found[f"{name}.draws"]) for name in names}
+    return found["logits"].astype(np.float64), metrics
+
+
+def read_history(record: dict[str, Any]) -> pd.DataFrame:
+    """The learning curve in a job's record."""
+    return pd.DataFrame(record["history"])
+
+
+def _use(threads: int) -> None:
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    else:
+        enable()
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keeps the progress of single trainings off the terminal: the comparison has its own."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _no_progress(_: float, __: str) -> None:
+    """The progress of one student is not shown."""
+
+
+Work = Callable[..., None]

@@ -1,0 +1,215 @@
+"""The plan of a comparison: which teachers there are, and which students are trained on what."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from models.methods import METHODS
+from pipeline.arms import Arm, find_arms
+from pipeline.config import Config, build, plain
+from pipeline.search_space import draw, present, student_space
+from pipeline.settings import CompareConfig, StudentConfig, TeacherConfig, require
+from pipeline.shared_draws import SharedDraws
+from pipeline.workspace import EXAMPLES, Run, digest, target_stage
+
+FOLDER = "compare"
+EMBEDDING = 32
+"""Floats of the teacher's embeddings, where an arm learns from them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A teacher and the rows that its students see.
+
+    Args:
+        base: path of the run whose rows are compared on.
+        teacher: settings of the teacher; None where no student needs one.
+        teacher_rows: share of the training rows that the teacher sees.
+        rows: share of the training rows that the students see.
+        embedding: floats of the teacher's embeddings that are stored.
+        sources: derived targets that students need (see :mod:`pipeline.derive`).
+    """
+
+    base: str
+    teacher: TeacherConfig | None
+    teacher_rows: float
+    rows: float
+    embedding: int
+    sources: tuple[str, ...]
+
+    @property
+    def teacher_run(self) -> Run:
+        """Where the teacher lies, with its targets for all rows that it has seen."""
+        if self.teacher is None:
+            return self.examples_run
+        name = digest([plain(self.teacher), self.teacher_rows, self.embedding])
+        return Run(self._path("teachers", name), self._examples(self.teacher_rows))
+
+    @property
+    def examples_run(self) -> Run:
+        """Where the examples of the students' rows lie."""
+        return Run(self._examples(self.rows))
+
+    @property
+    def run(self) -> Run:
+        """What the students are trained on."""
+        if self.teacher is None or self.rows == self.teacher_rows:
+            return self.teacher_run
+        name = f"{digest(self.teacher_run.path)}-{self.rows:g}"
+        return Run(self._path("cells", name), self._examples(self.rows))
+
+    def _examples(self, rows: float) -> str:
+        return self.base if rows == 1 else self._path("rows", f"{rows:g}")
+
+    def _path(self, *parts: str) -> str:
+        return Run(self.base).file(FOLDER, *parts)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The training of one student.
+
+    Args:
+        arm: its name.
+        method: of the arm.
+        seed: number of the training, from 0; the settings have a seed that follows from it.
+        cell: what it is trained on.
+        config: its settings.
+        trial: number of the random settings; None for the settings that are compared.
+    """
+
+    arm: str
+    method: str
+    seed: int
+    cell: Cell
+    config: StudentConfig
+    trial: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Of the result, without an ending."""
+        kind = "results" if self.trial is None else "trials"
+        number = self.seed if self.trial is None else self.trial
+        return Run(self.cell.base).file(FOLDER, kind, f"{self.arm}-{self.cell.rows:g}-{number}")
+
+    def key(self) -> str:
+        """A hash of everything that the result follows from; the cell must be there."""
+        run, method = self.cell.run, METHODS[self.method]
+        targets = run.identity(target_stage(method.source)) if method.needs_targets or self.config.needs_embeddings else None
+        return digest([plain(self.config), self.method, run.identity(EXAMPLES), targets])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a comparison.
+
+    Args:
+        base: path of the run.
+        config: of the run, with its preset chosen.
+        arms: by name, in the order in which they were asked for.
+    """
+
+    base: str
+    config: Config
+    arms: Mapping[str, Arm]
+
+    @classmethod
+    def of(cls, run: Run, config: Config) -> Plan:
+        """The plan for a run.
+
+        Raises:
+            ConfigError: an arm is unknown, or its settings are wrong.
+        """
+        plan = cls(run.path, config, find_arms(config.compare.names, config.arms))
+        for arm in plan.arms.values():
+            arm.student_config(config), arm.teacher_config(config)
+        return plan
+
+    @property
+    def settings(self) -> CompareConfig:
+        """Of the comparison."""
+        return self.config.compare
+
+    @property
+    def teachers(self) -> int:
+        """Number of different teachers."""
+        return self.settings.teachers or self.settings.seeds
+
+    def teacher_of(self, seed: int) -> int:
+        """The number of a training's teacher."""
+        return seed % self.teachers
+
+    def cell(self, arm: Arm, rows: float, seed: int) -> Cell:
+        """What a student of an arm is trained on."""
+        if not self.needs_teacher(arm):
+            return Cell(self.base, None, rows, rows, 0, ())
+        teacher = arm.teacher_config(self.config)
+        teacher = replace(teacher, seed=teacher.seed + self.teacher_of(seed))
+        seen = rows if arm.own_rows else 1.0
+        return Cell(self.base, teacher, seen, rows, *self._stored(teacher))
+
+    def needs_teacher(self, arm: Arm) -> bool:
+        """Whether a teacher decides what comes out of an arm."""
+        return arm.needs_teacher or arm.student_config(self.config).needs_embeddings
+
+    def _stored(self, teacher: TeacherConfig) -> tuple[int, tuple[str, ...]]:
+        """What is stored of a teacher: the same for all arms of it, so that they have one teacher."""
+        arms = [
+            arm
+            for arm in self.arms.values()
+            if replace(arm.teacher_config(self.config), seed=teacher.seed) == teacher and self.needs_teacher(arm)
+        ]
+        sources = sorted({METHODS[arm.method].source for arm in arms} - {"teacher"})
+        learnt = any(arm.student_config(self.config).needs_embeddings for arm in arms)
+        wanted = learnt or bool(set(sources) - {"random"})
+        return self.config.targets.embedding or (EMBEDDING if wanted else 0), tuple(sources)
+
+    def jobs(self, found: Mapping[tuple[str, float], Mapping[str, Any]]) -> Iterator[Job]:
+        """The students that are compared.
+
+        Args:
+            found: what the trials have found, by arm and fraction.
+        """
+        for rows in self.settings.shares:
+            for name, arm in self.arms.items():
+                for seed in range(self.settings.seeds):
+                    values = {**self._student(arm, rows), **found.get((name, rows), {})}
+                    yield self._job(name, arm, rows, seed, values)
+
+    def trials(self) -> Iterator[Job]:
+        """The trials: the settings as they are, and random ones around them, the same in all arms that have them."""
+        for rows in self.settings.shares if self.settings.trials else ():
+            for name, arm in self.arms.items():
+                settings = self._student(arm, rows)
+                space = {key: kind for key, kind in student_space(METHODS[arm.method]).items() if key not in arm.student}
+                for trial in range(self.settings.trials):
+                    drawn = draw(space, SharedDraws(trial), settings) if trial else present(space, settings)
+                    yield replace(self._job(name, arm, rows, 0, {**settings, **drawn}), trial=trial)
+
+    def _student(self, arm: Arm, rows: float) -> dict[str, Any]:
+        """Settings of an arm's student on a fraction of the rows."""
+        return dataclasses.asdict(at_fraction(arm.student_config(self.config), rows))
+
+    def _job(self, name: str, arm: Arm, rows: float, seed: int, values: Mapping[str, Any]) -> Job:
+        config: StudentConfig = build(StudentConfig, values, f"student ({name})")
+        config = replace(config, seed=config.seed + seed)
+        require(config.generations == 1, "generations must be 1 in a comparison", config.generations)
+        return Job(name, arm.method, seed, self.cell(arm, rows, seed), config)
+
+
+def at_fraction(config: StudentConfig, rows: float) -> StudentConfig:
+    """The settings for a fraction of the rows: as many steps and evaluations as on all of them.
+
+    Batches shrink and epochs grow with the square root of the fraction.
+    """
+    root = math.sqrt(rows)
+    return replace(
+        config,
+        batch_size=max(round(config.batch_size * root), 1),
+        epochs=config.epochs / root,
+        evaluations=max(round(config.evaluations * root), 1),
+    )
