@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/ctr-distill run --input runs/demo.tsv --run runs/demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Coverage-guided fuzzing of the parsers and decoders; what it needs is in a venv of its own.
 FUZZ_SECONDS ?= 600

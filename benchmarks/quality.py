@@ -32,6 +32,7 @@ from paired import (
 )
 
 from models.history import best_evaluation
+from models.methods import METHODS as ALL_METHODS
 from pipeline.config import build
 from pipeline.fitting import Circumstances
 from pipeline.settings import StudentConfig, TeacherConfig
@@ -101,7 +102,7 @@ def tune(run: Run, method: str, trials: int, work: Path) -> dict[str, Any]:
     """The settings with the best mean validation logloss over three seeds, among the best three by one."""
     path = work / f"tuning-{method}.json"
     done: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
-    data = StudentData.read(run, targets=method != "hard")
+    data = StudentData.read(run, ALL_METHODS[method])
 
     def score(values: dict[str, Any], seed: int) -> float:
         name = json.dumps({**values, "seed": seed})

@@ -2,7 +2,8 @@
 
 The record is a ``tf.train.Example`` of raw little-endian arrays: ``logits`` float32 [rows, K] (raw subclass logits,
 never tempered), ``offset`` int64 [rows] (those of the examples' block, so that a mismatch is found when both are
-read) and ``teacher`` (the teacher's fingerprint, text).
+read), ``teacher`` (the teacher's fingerprint, text) and, where they are asked for, ``embedding`` float16 [rows, E] (the
+teacher's last hidden layer on its leading directions; see :mod:`models.projections`).
 """
 
 from __future__ import annotations
@@ -23,16 +24,31 @@ class TargetBlock:
     logits: npt.NDArray[np.float32]
     offsets: npt.NDArray[np.int64]
     teacher: str
+    embedding: npt.NDArray[np.float16] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def width(self) -> int:
+        """E, the floats of an embedding; 0 without embeddings."""
+        return 0 if self.embedding is None else self.embedding.shape[1]
+
+    def take(self, rows: npt.NDArray[np.int64] | slice) -> TargetBlock:
+        """The targets of the given rows, in the given order."""
+        embedding = None if self.embedding is None else self.embedding[rows]
+        return TargetBlock(self.logits[rows], self.offsets[rows], self.teacher, embedding)
 
     def encode(self) -> bytes:
         """The targets as a record; the same targets give the same bytes."""
-        return encode_example(
-            {
-                "logits": np.ascontiguousarray(self.logits, "<f4").tobytes(),
-                "offset": np.ascontiguousarray(self.offsets, "<i8").tobytes(),
-                "teacher": self.teacher.encode(),
-            }
-        )
+        features = {
+            "logits": np.ascontiguousarray(self.logits, "<f4").tobytes(),
+            "offset": np.ascontiguousarray(self.offsets, "<i8").tobytes(),
+            "teacher": self.teacher.encode(),
+        }
+        if self.embedding is not None:
+            features["embedding"] = np.ascontiguousarray(self.embedding, "<f2").tobytes()
+        return encode_example(features)
 
     @classmethod
     def decode(cls, data: bytes, where: str = "record") -> TargetBlock:
@@ -45,7 +61,10 @@ class TargetBlock:
         try:
             offsets = np.frombuffer(features["offset"], "<i8")
             logits = np.frombuffer(features["logits"], "<f4").reshape(len(offsets), -1)
-            return cls(logits, offsets, features["teacher"].decode())
+            embedding = None
+            if "embedding" in features:
+                embedding = np.frombuffer(features["embedding"], "<f2").reshape(len(offsets), -1)
+            return cls(logits, offsets, features["teacher"].decode(), embedding)
         except (KeyError, ValueError) as error:
             raise ArtifactError(
                 f"A record of targets must be a block of logits. Received: {error!r} ({where})."

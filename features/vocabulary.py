@@ -104,6 +104,10 @@ class VocabularyBuilder:
         if len(self._held) > 2 * self._max_size:
             self._shrink()
 
+    def add_hashed(self, sums: npt.NDArray[np.int64]) -> None:
+        """Adds the sums of values of which only the buckets are known: int64 [buckets, 10, 2 or 4]."""
+        self._hashed += sums
+
     def _drop(self, counted: CellCounts, dropped: npt.NDArray[np.bool_]) -> None:
         if self._buckets and dropped.any():
             places = np.where(dropped, hash_buckets(counted.values, self._buckets), -1)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from models.backend import keras, tf
 
 CLASSES = 2
@@ -75,7 +78,7 @@ def calibrated(z: tf.Tensor, scale: tf.Tensor | float, shift: tf.Tensor | float)
     Args:
       z: Subclass logits ``[batch, 2 * S]``, class-major.
       scale: Factor on the click logit, a scalar.
-      shift: Term of the click logit, a scalar, in log-odds.
+      shift: Term of the click logit, a scalar or one a row ``[batch]``, in log-odds.
 
     Returns:
       Subclass logits ``[batch, 2 * S]``, class-major, float32.
@@ -97,6 +100,16 @@ def _blocks(z: tf.Tensor) -> tf.Tensor:
     if not outputs or outputs % CLASSES:
         raise ValueError(f"`z` should have shape [batch, 2 * S] with a known S >= 1. Received: shape={z.shape}")
     return tf.reshape(z, [-1, CLASSES, outputs // CLASSES])
+
+
+def _with_linear_part(z: tf.Tensor, linear: tf.Tensor | None) -> tf.Tensor:
+    if linear is None:
+        return z
+    linear = tf.cast(linear, z.dtype)
+    if linear.shape.rank != 1:
+        raise ValueError(f"`linear` should have shape [batch]. Received: shape={linear.shape}")
+    no_click, click = tf.split(z, CLASSES, axis=-1)
+    return tf.concat([no_click, click + linear[:, tf.newaxis]], axis=-1)
 
 
 @keras.utils.register_keras_serializable(package="ctr_distill")
@@ -175,14 +188,7 @@ class SubclassHead(keras.layers.Layer):
         Raises:
           ValueError: If ``linear`` is not a vector.
         """
-        z = tf.matmul(x, self.kernel) + self.bias
-        if linear is None:
-            return z
-        linear = tf.cast(linear, z.dtype)
-        if linear.shape.rank != 1:
-            raise ValueError(f"`linear` should have shape [batch]. Received: shape={linear.shape}")
-        no_click, click = tf.split(z, CLASSES, axis=-1)
-        return tf.concat([no_click, click + linear[:, tf.newaxis]], axis=-1)
+        return _with_linear_part(tf.matmul(x, self.kernel) + self.bias, linear)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for serialisation."""
@@ -192,3 +198,56 @@ class SubclassHead(keras.layers.Layer):
             "base_rate": self.base_rate,
             "seed": self.seed,
         }
+
+
+class ReusedHead(keras.layers.Layer):
+    """A teacher's own head, below which the last hidden activations are projected to the teacher's embedding.
+
+    ``z = (x @ kernel + bias) @ teacher_kernel + teacher_bias``, plus a linear part of the click logit as in
+    `SubclassHead`. The projection is trained, the teacher's part is frozen. The layer computes in float32.
+
+    Args:
+      teacher_kernel: float32 ``[E, 2 * S]``.
+      teacher_bias: float32 ``[2 * S]``.
+      seed: Seed of the projection's kernel.
+
+    Raises:
+      ValueError: If the shapes are others.
+
+    References:
+      Chen et al., Knowledge Distillation with the Reused Teacher Classifier (2022), https://arxiv.org/abs/2203.14001
+    """
+
+    def __init__(
+        self, teacher_kernel: npt.NDArray[np.float32], teacher_bias: npt.NDArray[np.float32], seed: int, **kwargs: Any
+    ) -> None:
+        shape = teacher_kernel.shape
+        if len(shape) != 2 or not shape[1] or shape[1] % CLASSES or teacher_bias.shape != shape[1:]:
+            raise ValueError(
+                "`teacher_kernel` and `teacher_bias` should have shapes [E, 2 * S] and [2 * S]. "
+                f"Received: shapes={shape}, {teacher_bias.shape}"
+            )
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.subclasses = shape[1] // CLASSES
+        self.seed = seed
+        self._teacher = {"teacher_kernel": teacher_kernel, "teacher_bias": teacher_bias}
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Creates the kernel ``[width, E]`` and the bias ``[E]`` of the projection, and the teacher's weights."""
+        self.teacher_kernel, self.teacher_bias = (
+            self.add_weight(name=name, shape=value.shape, initializer=tf.constant_initializer(value), trainable=False)
+            for name, value in self._teacher.items()
+        )
+        width = self.teacher_kernel.shape[0]
+        initializer = keras.initializers.GlorotUniform(seed=self.seed)
+        self.kernel = self.add_weight(name="kernel", shape=[input_shape[-1], width], initializer=initializer)
+        self.bias = self.add_weight(name="bias", shape=[width], initializer="zeros")
+        super().build(input_shape)
+
+    def project(self, x: tf.Tensor) -> tf.Tensor:
+        """Activations ``[batch, width]`` to what stands for the teacher's embedding, float32 ``[batch, E]``."""
+        return tf.matmul(x, self.kernel) + self.bias
+
+    def call(self, x: tf.Tensor, linear: tf.Tensor | None = None) -> tf.Tensor:
+        """Computes the subclass logits; arguments and result as of :meth:`SubclassHead.call`."""
+        return _with_linear_part(tf.matmul(self.project(x), self.teacher_kernel) + self.teacher_bias, linear)

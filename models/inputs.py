@@ -11,6 +11,7 @@ fold       int32    [batch], the row's fold, or the part of its shard; 10 where 
 label      float32  [batch], the label, or the outcome that is asked for
 weight     float32  [batch]; only of a log with weights
 targets    float32  [batch, K], the teacher's logits; only if asked for
+embedding  float32  [batch, E], the teacher's embeddings; only if asked for
 =========  =======  ==========================================================
 
 A **pool** is some blocks, read side by side, and an order of their rows. Its bytes become numbers only when rows are
@@ -44,6 +45,7 @@ class ShardFiles:
         targets: paths of the targets of the same shards, or none.
         teacher: fingerprint that the targets must carry.
         outputs: K, the number of the teacher's logits; 0 without targets.
+        embedding: E, the floats of the embeddings that are read with the targets; 0 to leave them.
         weighted: whether the examples have weights.
         outcomes: number of outcome columns of the examples.
         outcome: position of the outcome column that takes the label's place, or None.
@@ -55,6 +57,7 @@ class ShardFiles:
     targets: Sequence[str] = ()
     teacher: str = ""
     outputs: int = 0
+    embedding: int = 0
     weighted: bool = False
     outcomes: int = 0
     outcome: int | None = None
@@ -162,7 +165,15 @@ def _fields(files: ShardFiles) -> dict[str, tuple[tf.DType, int]]:
     fields |= {"ids": (tf.int32, categorical), "dense": (tf.float32, numeric)}
     fields |= {"weight": (tf.float32, 1)} if files.weighted else {}
     fields |= {"outcome": (tf.uint8, files.outcomes)} if files.outcome is not None else {}
-    return fields | ({"logits": (tf.float32, files.outputs)} if files.targets else {})
+    return fields | _target_fields(files)
+
+
+def _target_fields(files: ShardFiles) -> dict[str, tuple[tf.DType, int]]:
+    """Those of the features that are read from the targets."""
+    if not files.targets:
+        return {}
+    embedding = {"embedding": (tf.float16, files.embedding)} if files.embedding else {}
+    return {"logits": (tf.float32, files.outputs), **embedding}
 
 
 def _parse(files: ShardFiles, shards: tf.Tensor, examples: tf.Tensor, targets: tf.Tensor | None = None) -> Pool:
@@ -173,15 +184,15 @@ def _parse(files: ShardFiles, shards: tf.Tensor, examples: tf.Tensor, targets: t
         size: int32 [blocks], rows.
         bytes: by feature, string [blocks].
     """
-    fields = _fields(files)
-    names = [name for name in fields if name != "logits"]
+    fields, taught = _fields(files), _target_fields(files)
+    names = [name for name in fields if name not in taught]
     rules: dict[str, tf.Tensor] = {}
     if targets is None:
         raw = _features(examples, names)
     else:
-        raw, found = _features(examples, [*names, "offset"]), _features(targets, ["logits", "offset", "teacher"])
+        raw, found = _features(examples, [*names, "offset"]), _features(targets, [*taught, "offset", "teacher"])
         rules = _join_rules(examples, targets, raw.pop("offset"), found, files.teacher)
-        raw["logits"] = found["logits"]
+        raw |= {name: found[name] for name in taught}
     size = tf.strings.length(raw["label"])
     rules["A block must have rows"] = size > 0
     for name, (dtype, width) in fields.items():
@@ -250,7 +261,8 @@ def _rows(pool: Pool, files: ShardFiles) -> Batch:
     batch = {"ids": rows["ids"], "dense": rows["dense"]}
     batch |= {"fold": tf.cast(rows["fold"][:, 0], tf.int32), "label": tf.cast(label, tf.float32)}
     batch |= {"weight": rows["weight"][:, 0]} if files.weighted else {}
-    return batch | ({"targets": rows["logits"]} if files.targets else {})
+    batch |= {"targets": rows["logits"]} if files.targets else {}
+    return batch | ({"embedding": tf.cast(rows["embedding"], tf.float32)} if files.embedding else {})
 
 
 def _decode(pool: Pool, name: str, dtype: tf.DType, width: int) -> tf.Tensor:
@@ -258,5 +270,7 @@ def _decode(pool: Pool, name: str, dtype: tf.DType, width: int) -> tf.Tensor:
     largest = tf.reduce_max(pool["size"])
     if not width:
         return tf.zeros([tf.size(pool["size"]) * largest, 0], dtype)
-    numbers = tf.io.decode_raw(pool["bytes"][name], dtype, fixed_length=largest * (width * dtype.size))
-    return tf.reshape(numbers, [-1, width])
+    # There is no kernel that decodes float16 and fills up.
+    stored = tf.uint16 if dtype == tf.float16 else dtype
+    numbers = tf.io.decode_raw(pool["bytes"][name], stored, fixed_length=largest * (width * dtype.size))
+    return tf.reshape(tf.bitcast(numbers, dtype) if stored != dtype else numbers, [-1, width])

@@ -95,6 +95,7 @@ def distillation_loss(
     temperature: float,
     temper: str,
     within_weight: float = 1.0,
+    class_weight: float = 1.0,
 ) -> tf.Tensor:
     """Computes the cross-entropy of the student's subclasses with the teacher's.
 
@@ -107,9 +108,10 @@ def distillation_loss(
     student's distribution is ``P_s(c) * softmax_j(z_s[c] / T)``. By the chain rule their cross-entropy splits
     in two, and only the part that is tempered takes T^2::
 
-        CE(P_t, P_s) + within_weight * T^2 * sum_c P_t(c) * CE(softmax_j(z_t[c] / T), softmax_j(z_s[c] / T))
+        class_weight * CE(P_t, P_s)
+        + within_weight * T^2 * sum_c P_t(c) * CE(softmax_j(z_t[c] / T), softmax_j(z_s[c] / T))
 
-    So T = 1 with a weight of 1 equals the joint form exactly, and the gradients of both parts keep their
+    So T = 1 with weights of 1 equals the joint form exactly, and the gradients of both parts keep their
     scale at every T: ``p_s - p_t`` by the click logit, and ``T * P_t(c) * (s_j - t_j)`` by ``z_s[c, j]``
     inside class c, with s and t the tempered conditionals. With S = 1 only the first part is left.
 
@@ -121,6 +123,7 @@ def distillation_loss(
       temper: What is tempered, "joint" or "within".
       within_weight: Weight of the within-class part, at least 0. Other than 1 for ``temper="within"`` only:
         at T != 1 the joint form does not split.
+      class_weight: As ``within_weight``, of the class part. With 0 the student learns the conditionals alone.
 
     Returns:
       Losses ``[batch]``, float32, in nats.
@@ -131,7 +134,7 @@ def distillation_loss(
     References:
       Müller, Kornblith and Hinton, Subclass Distillation (2020), https://arxiv.org/abs/2002.03936
     """
-    _check_temper(temperature, temper, within_weight)
+    _check_temper(temperature, temper, within_weight, class_weight)
     teacher_z = tf.stop_gradient(tf.cast(teacher_z, tf.float32))
     student_z = tf.cast(student_z, tf.float32)
     if not teacher_z.shape.is_compatible_with(student_z.shape):
@@ -141,7 +144,7 @@ def distillation_loss(
         )
     if temper == "within":
         within = _within_class_cross_entropy(teacher_z, student_z, temperature)
-        return plain_distillation_loss(teacher_z, student_z, 1.0) + within_weight * within
+        return class_weight * plain_distillation_loss(teacher_z, student_z, 1.0) + within_weight * within
     return temperature**2 * tf.nn.softmax_cross_entropy_with_logits(
         tf.nn.softmax(teacher_z / temperature), student_z / temperature
     )
@@ -184,6 +187,7 @@ def student_loss(
     temperature: float,
     temper: str,
     within_weight: float = 1.0,
+    class_weight: float = 1.0,
 ) -> tf.Tensor:
     """Computes ``alpha * distillation + (1 - alpha) * label cross-entropy``.
 
@@ -199,6 +203,7 @@ def student_loss(
       temperature: T > 0 of the distillation.
       temper: As in `distillation_loss`; used by ``target="subclass"`` only, checked always.
       within_weight: As ``temper``.
+      class_weight: As ``temper``.
 
     Returns:
       Losses ``[batch]``, float32, in nats.
@@ -210,7 +215,7 @@ def student_loss(
         raise ValueError(f"`target` should be one of {TARGETS}. Received: target={target!r}")
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"`alpha` should be in [0, 1]. Received: alpha={alpha}")
-    _check_temper(temperature, temper, within_weight)
+    _check_temper(temperature, temper, within_weight, class_weight)
     label_loss = class_cross_entropy(labels, student_z)
     if target == "none" or alpha == 0.0:
         return label_loss
@@ -219,7 +224,7 @@ def student_loss(
     if target == "class":
         distillation = plain_distillation_loss(teacher_z, student_z, temperature)
     else:
-        distillation = distillation_loss(teacher_z, student_z, temperature, temper, within_weight)
+        distillation = distillation_loss(teacher_z, student_z, temperature, temper, within_weight, class_weight)
     return alpha * distillation + (1.0 - alpha) * label_loss
 
 
@@ -230,17 +235,17 @@ def _within_class_cross_entropy(teacher_z: tf.Tensor, student_z: tf.Tensor, temp
     return temperature**2 * tf.reduce_sum(tf.nn.softmax(class_logits(teacher_z)) * by_class, axis=-1)
 
 
-def _check_temper(temperature: float, temper: str, within_weight: float) -> None:
+def _check_temper(temperature: float, temper: str, within_weight: float, class_weight: float) -> None:
     _check_positive("temperature", temperature)
     if temper not in TEMPERS:
         raise ValueError(f"`temper` should be one of {TEMPERS}. Received: temper={temper!r}")
-    if not 0.0 <= within_weight < float("inf"):
-        raise ValueError(f"`within_weight` should be at least 0. Received: within_weight={within_weight}")
-    if temper == "joint" and within_weight != 1.0:
-        raise ValueError(
-            '`within_weight` should be 1 unless temper="within". '
-            f"Received: within_weight={within_weight}, temper={temper!r}"
-        )
+    for name, weight in (("within_weight", within_weight), ("class_weight", class_weight)):
+        if not 0.0 <= weight < float("inf"):
+            raise ValueError(f"`{name}` should be at least 0. Received: {name}={weight}")
+        if temper == "joint" and weight != 1.0:
+            raise ValueError(
+                f'`{name}` should be 1 unless temper="within". Received: {name}={weight}, temper={temper!r}'
+            )
 
 
 def _check_positive(name: str, value: float) -> None:

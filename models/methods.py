@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TEACHER_SOURCE = "teacher"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -11,11 +13,14 @@ class Method:
 
     Args:
         target: what the student learns from the teacher; see :func:`models.losses.student_loss`.
-        wide_head: K logits like the teacher, instead of two.
+        wide_head: as many logits as the targets have, instead of two.
+        source: where the targets come from: the teacher's own subclasses, or others that stand in their place (see
+            :mod:`models.pseudo_subclasses`).
     """
 
     target: str
     wide_head: bool
+    source: str = TEACHER_SOURCE
 
     @property
     def needs_targets(self) -> bool:
@@ -40,4 +45,12 @@ METHODS = {
     "subclass": Method("subclass", wide_head=True),
     "hard_k": Method("none", wide_head=True),
     "kd_k": Method("class", wide_head=True),
+    "random": Method("subclass", wide_head=True, source="random"),
+    "lelp": Method("subclass", wide_head=True, source="lelp"),
+    "centroids": Method("subclass", wide_head=True, source="centroids"),
 }
+
+SOURCES = tuple(method.source for method in METHODS.values() if method.source != TEACHER_SOURCE)
+"""The sources of derived targets."""
+EMBEDDED_SOURCES = ("lelp", "centroids")
+"""Those that are made from the teacher's embeddings."""

@@ -32,3 +32,8 @@ def gather_rows(x: tf.Tensor) -> tf.Tensor:
         return x
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
     return tf.ensure_shape(gathered, [None, *x.shape[1:]])
+
+
+def first_rows(x: tf.Tensor, rows: int) -> tf.Tensor:
+    """About so many rows of the global batch, as many from each replica, as :func:`gather_rows` gathers them."""
+    return gather_rows(x[: max(rows // replicas(), 1)])

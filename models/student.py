@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from features.statistics import ClickCounts
 from models.backend import keras, tf, tfrs
+from models.corrections import corrected
 from models.embeddings import TableDropout, make_embeddings
-from models.heads import SubclassHead, click_logit
+from models.heads import ReusedHead, SubclassHead, click_logit
 from models.inputs import Batch
 from models.layers import HiddenLayers, dense_inputs, linear_part
 from models.losses import class_cross_entropy, mean_loss, student_loss
 from models.methods import Method
 from models.seeds import seed_for
+from models.student_terms import StudentTerms, TermSettings
 from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLayout
 
 
 @dataclass(frozen=True)
-class StudentSettings:
+class StudentSettings(TermSettings):
     """The shape of a student and its loss; ``pipeline.settings.StudentConfig`` says what each is."""
 
     embedding_dim: int
@@ -36,6 +39,8 @@ class StudentSettings:
     temperature: float
     temper: str
     within_weight: float
+    class_weight: float
+    correction: float
     seed: int
 
 
@@ -52,9 +57,21 @@ class StudentTrunk(keras.layers.Layer):
       base_rate: Click rate of the training rows, where the head's bias starts.
       subclasses: S of the head; 1 for a head of two logits.
       settings: The shape.
+      reused: Kernel float32 ``[E, 2 S]`` and bias ``[2 S]`` of a teacher's head that the trunk has in place of its own
+        (see :class:`ReusedHead`), or None.
+
+    Raises:
+      ValueError: If ``reused`` has another number of subclasses.
     """
 
-    def __init__(self, layout: TableLayout, base_rate: float, subclasses: int, settings: StudentSettings) -> None:
+    def __init__(
+        self,
+        layout: TableLayout,
+        base_rate: float,
+        subclasses: int,
+        settings: StudentSettings,
+        reused: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
+    ) -> None:
         super().__init__(name="student_trunk")
         seed = settings.seed
         dropout = TableDropout(settings.embedding_dropout, settings.linear_dropout, settings.field_dropout)
@@ -62,7 +79,15 @@ class StudentTrunk(keras.layers.Layer):
         self.embeddings = make_embeddings(layout, dim, sizes, seed, dropout, settings.embedding_l2)
         self.linear = linear_part()
         self.hidden = HiddenLayers([settings.hidden] if settings.hidden else [], seed, precision=settings.precision)
-        self.head = SubclassHead(subclasses, base_rate, seed_for(seed, "head"), name="head")
+        head = seed_for(seed, "head")
+        if reused is None:
+            self.head = SubclassHead(subclasses, base_rate, head, name="head")
+        else:
+            self.head = ReusedHead(*reused, head, name="head")
+        if self.head.subclasses != subclasses:
+            raise ValueError(
+                f"`reused` should have {subclasses} subclasses a class. Received: subclasses={self.head.subclasses}"
+            )
 
     def call(
         self, rows: tf.Tensor, dense: tf.Tensor, statistics: tf.Tensor | None = None, training: bool = False
@@ -97,11 +122,13 @@ class StudentTrunk(keras.layers.Layer):
 class Student(tfrs.Model):
     """Trains a trunk by a method's loss.
 
-    A teacher that has learned an outcome in place of the label has another label space: its targets are no click
-    probabilities, but what it knows of a row may help the hidden layer. Then an auxiliary head learns the targets, from
-    the hidden layer alone, and the trunk's own head the labels:
-    ``(1 - alpha) * CE(label, own head) + alpha * distillation(targets, auxiliary head)``. Nothing but the trunk is
-    exported.
+    The loss is that of `student_loss`, with targets that the loss correction has moved (see `corrected`), plus the
+    terms of :class:`StudentTerms` times their weights; ``alpha`` weighs none of these.
+
+    A teacher of another label says nothing of clicks, and one of the same label may be biased. An auxiliary head keeps
+    that out of the click logit: it learns the targets, from the hidden layer alone, and the trunk's own head learns the
+    labels: ``(1 - alpha) * CE(label, own head) + alpha * distillation(targets, auxiliary head)``. Ranking then ranks
+    the auxiliary head's logits. Nothing but the trunk is exported.
 
     Args:
       trunk: What is trained.
@@ -109,10 +136,14 @@ class Student(tfrs.Model):
       method: What the student learns.
       settings: The loss.
       auxiliary: S of the auxiliary head; 0 for none.
+      embedding: E, floats of the batches' ``embedding``; 0 for none.
+
+    Raises:
+      ValueError: If a term needs an embedding, or a trunk with a reused head, and there is none.
 
     References:
-      Ye, Lu and Zhan, Generalized Knowledge Distillation via Relationship Matching (2022),
-      https://arxiv.org/abs/2205.01915, for teachers of other label spaces; their students compare rows instead.
+      Bridging the Gap: Unpacking the Hidden Challenges in Knowledge Distillation for Online Ranking Systems (2024),
+      https://arxiv.org/abs/2408.14678, for the auxiliary head.
     """
 
     def __init__(
@@ -122,20 +153,25 @@ class Student(tfrs.Model):
         method: Method,
         settings: StudentSettings,
         auxiliary: int = 0,
+        embedding: int = 0,
     ) -> None:
         super().__init__(name="student")
+        if settings.reused and not isinstance(trunk.head, ReusedHead):
+            raise ValueError(f"`trunk` should reuse a teacher's head. Received: reused={settings.reused}")
         self.trunk = trunk
         self._tables, self._method, self._settings = tables, method, settings
         seed = seed_for(settings.seed, "auxiliary")
         # How frequent the outcome is, is soon learned: an even start will do.
         self._auxiliary = SubclassHead(auxiliary, 0.5, seed, name="auxiliary") if auxiliary else None
+        self._terms = StudentTerms(settings, embedding, settings.seed)
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Subclass logits ``[batch, 2 S]``, class-major, of a batch (see :mod:`models.inputs`)."""
         z = self.trunk(*self.look_up(batch), training=training)
-        if self._auxiliary is not None and not self._auxiliary.built:
-            # Its variables must be there before the optimizer's.
-            self._auxiliary(tf.zeros([0, self.trunk.head.kernel.shape[0]]))
+        for layer in (self._auxiliary, self._terms.projection):
+            if layer is not None and not layer.built:
+                # Its variables must be there before the optimizer's.
+                layer(tf.zeros([0, self.trunk.head.kernel.shape[0]]))
         return z
 
     def look_up(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
@@ -146,28 +182,39 @@ class Student(tfrs.Model):
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
-        alpha = self._settings.alpha
+        alpha, targets = self._settings.alpha, self._targets(batch)
+        deep, linear = self.trunk.features(*self.look_up(batch), training=training)
+        z = self.trunk.head(deep, linear)
         if self._auxiliary is None:
-            losses = self._head_losses(batch, self(batch, training=training), alpha)
+            losses = self._head_losses(batch, targets, z, alpha)
         else:
-            deep, linear = self.trunk.features(*self.look_up(batch), training=training)
-            own = class_cross_entropy(batch["label"], self.trunk.head(deep, linear))
-            losses = (1 - alpha) * own + alpha * self._head_losses(batch, self._auxiliary(deep), 1.0)
-        return mean_loss(losses, batch.get("weight"))
+            own = class_cross_entropy(batch["label"], z)
+            z = self._auxiliary(deep)
+            losses = (1 - alpha) * own + alpha * self._head_losses(batch, targets, z, 1.0)
+        p_click = batch["label"] if targets is None else tf.sigmoid(click_logit(targets))
+        terms = self._terms.weighted(batch, p_click, deep, z, self.trunk.head)
+        return tf.add_n([mean_loss(losses, batch.get("weight")), *terms])
 
-    def _head_losses(self, batch: Batch, z: tf.Tensor, alpha: float) -> tf.Tensor:
+    def _targets(self, batch: Batch) -> tf.Tensor | None:
+        """The teacher's logits ``[batch, 2 S]`` that the method learns, after the loss correction."""
+        targets = None if self._method.target == "none" else batch.get("targets")
+        return None if targets is None else corrected(targets, batch["label"], self._settings.correction)
+
+    def _head_losses(self, batch: Batch, targets: tf.Tensor | None, z: tf.Tensor, alpha: float) -> tf.Tensor:
         """Losses ``[batch]`` of a head's logits."""
         settings = self._settings
+        # The joint form does not split into parts.
+        splits = settings.temper == "within"
         return student_loss(
             batch["label"],
-            batch.get("targets"),
+            targets,
             z,
             target=self._method.target,
             alpha=alpha,
             temperature=settings.temperature,
             temper=settings.temper,
-            # The joint form does not split into parts.
-            within_weight=settings.within_weight if settings.temper == "within" else 1.0,
+            within_weight=settings.within_weight if splits else 1.0,
+            class_weight=settings.class_weight if splits else 1.0,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.architectures import ArchitectureSettings, build_body
+from models.architectures import ArchitectureSettings, Outputs, build_body
 from models.backend import keras, tf
 from models.embeddings import TableDropout, make_embeddings
 from models.heads import SubclassHead
@@ -65,10 +65,18 @@ class Member(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor, numbers: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Embedding rows ``[batch, columns]`` and numbers ``[batch, width]`` to subclass logits ``[batch, 2 S]``."""
-        embedding, linear = self.embeddings(rows, training=training)
-        outputs = self.body(embedding, numbers, training=training)
+        outputs, linear = self._body_outputs(rows, numbers, training)
         z = self.head(outputs.hidden, linear + self.linear(numbers)[:, 0])
         return z if outputs.logits is None else z + outputs.logits
+
+    def hidden(self, rows: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """What the head sees of the same arguments: ``[batch, width]``."""
+        return self._body_outputs(rows, numbers, training=False)[0].hidden
+
+    def _body_outputs(self, rows: tf.Tensor, numbers: tf.Tensor, training: bool) -> tuple[Outputs, tf.Tensor]:
+        """What the body says, and the embeddings' part of the linear part ``[batch]``."""
+        embedding, linear = self.embeddings(rows, training=training)
+        return self.body(embedding, numbers, training=training), linear
 
 
 class TeacherTrunk(keras.layers.Layer):
@@ -116,6 +124,29 @@ class TeacherTrunk(keras.layers.Layer):
         rows, numbers = self._inputs(batch)
         logits = tf.stack([member(rows, numbers, training=training) for member in self.members], axis=1)
         return logits, None if self.gate is None else self.gate(numbers)
+
+    def hidden(self, batch: Batch) -> tf.Tensor:
+        """The teacher's embeddings of a batch: what all members' heads see, side by side.
+
+        Apart from the linear part, which moves the block of class 1, ``z = hidden @ kernel + bias`` with those of
+        :meth:`head`. FinalMLP adds bilinear logits to that, which are not linear in its hidden layers.
+
+        Returns:
+          ``[batch, D]``, D being the sum of the widths.
+        """
+        rows, numbers = self._inputs(batch)
+        return tf.concat([member.hidden(rows, numbers) for member in self.members], axis=1)
+
+    def head(self) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """The heads of all members as one on :meth:`hidden`; None for a gated teacher, whose weights differ by row.
+
+        Returns:
+          The kernel ``[D, 2 S]`` and the bias ``[2 S]``, before calibration.
+        """
+        if self.gate is not None:
+            return None
+        kernels, biases = ([getattr(member.head, name) for member in self.members] for name in ("kernel", "bias"))
+        return tf.concat(kernels, axis=0) / len(self.members), tf.add_n(biases) / len(self.members)
 
     def _inputs(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Embedding rows and numbers; all members see the same, so they are looked up once."""

@@ -25,7 +25,7 @@ from pipeline.config import narrow
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.progress import Progress
 from pipeline.settings import TeacherConfig
-from pipeline.stage_inputs import blocks_of, labels_of
+from pipeline.stored_rows import blocks_of, labels_of
 from pipeline.teacher_data import TeacherData
 from pipeline.workspace import TEACHER, Run, digest
 

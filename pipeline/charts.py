@@ -1,23 +1,29 @@
-"""Charts as inline SVG: no script, no external resource; the page's style sheet gives the colours.
-
-A series has a colour, a dash pattern and a marker of its own, so that nothing is told by colour alone.
-"""
+"""Charts as inline SVG: no script, no external resource; the page's style sheet gives the colours."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.svg import Axis, element, label, line, safe, signed
-
-_WIDTH, _HEIGHT = 400, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 46
-_STYLES = 6
-_DASHES = (None, "7 3", "2 3", "9 3 2 3", "5 2", "1 3")
-_CHARACTER = 6.7  # width of a character of the legend in pixels, rather too wide than too narrow
+from pipeline.chart_parts import (
+    BOTTOM,
+    CHARACTER,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    dashes,
+    frame,
+    legend,
+    marker,
+    picture,
+    stroke,
+)
+from pipeline.svg import Axis, element, label, line, signed
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,16 @@ class Series:
         x: Horizontal values, rising.
         y: Vertical values, as many; NaN leaves a gap.
         style: Colour, dashes and marker; equal for the same model in all charts.
+        low: Lower edge of a band around the line, as many values as `y`; empty for no band.
+        high: Upper edge of the band.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     style: int = 0
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,15 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str, mark_lowest: bool = False) -> str:
-    """Returns lines with markers, axes and a legend.
+def line_chart(
+    series: Sequence[Series],
+    title: str,
+    x_label: str,
+    y_label: str,
+    mark_lowest: bool = False,
+    log_ticks: Mapping[float, str] | None = None,
+) -> str:
+    """Returns lines with markers, bands, axes and a legend.
 
     Args:
         series: Lines; those without a finite point are left out.
@@ -61,17 +78,19 @@ def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str,
         x_label: What the horizontal axis shows, with its unit.
         y_label: What the vertical axis shows, with its unit.
         mark_lowest: Whether to ring the lowest point of each line.
+        log_ticks: Ticks of a logarithmic horizontal axis, value -> label; None for a linear axis.
     """
     series = [s for s in series if _points(s)]
-    legend, legend_height = _legend(series)
-    top = _TOP + legend_height
-    height = _HEIGHT + legend_height
-    points = [point for s in series for point in _points(s)]
-    x = Axis.around([p[0] for p in points], _LEFT, _WIDTH - _RIGHT, margin=0.03)
-    y = Axis.around([p[1] for p in points], height - _BOTTOM, top)
-    parts = [_frame(x, y, x_label, y_label), legend]
-    parts += [_line(s, x, y, mark_lowest) for s in series]
-    return _svg(_WIDTH, height, title, parts)
+    names, names_height = legend([(s.name, s.style) for s in series])
+    height = HEIGHT + names_height
+    across = [point[0] for s in series for point in _points(s)]
+    up = [float(value) for s in series for values in (s.y, s.low, s.high) for value in values]
+    x = Axis.around(across, LEFT, WIDTH - RIGHT, margin=0.03, log=log_ticks is not None)
+    y = Axis.around(up, height - BOTTOM, TOP + names_height)
+    ticks = None if log_ticks is None else [(x(value), words) for value, words in log_ticks.items()]
+    parts = [frame(x, y, x_label, y_label, ticks), names]
+    parts += [_band(s, x, y) for s in series] + [_line(s, x, y, mark_lowest) for s in series]
+    return picture(WIDTH, height, title, parts)
 
 
 def reliability_chart(table: pd.DataFrame, title: str, style: int = 0) -> str:
@@ -84,16 +103,18 @@ def reliability_chart(table: pd.DataFrame, title: str, style: int = 0) -> str:
     """
     size, left = 320, 50
     top = max([*table["mean_predicted"], *table["high"], 0.01]) * 1.04
-    x = Axis(0.0, min(top, 1.0), left, size - _RIGHT)
-    y = Axis(0.0, min(top, 1.0), size - _BOTTOM, _TOP)
-    parts = [_frame(x, y, "mean predicted click probability", "click rate")]
+    x = Axis(0.0, min(top, 1.0), left, size - RIGHT)
+    y = Axis(0.0, min(top, 1.0), size - BOTTOM, TOP)
+    parts = [frame(x, y, "mean predicted click probability", "click rate")]
     parts.append(line(x(0), y(0), x(x.high), y(y.high), "diagonal"))
     for row in table.to_dict("records"):
         across = x(row["mean_predicted"])
-        parts.append(_stroke(line(across, y(row["low"]), across, y(row["high"]), "bar"), style))
         rates = f"predicted {row['mean_predicted']:.4f}, click rate {row['click_rate']:.4f}"
-        parts.append(_marker(across, y(row["click_rate"]), style, f"{rates}, {row['rows']:,.0f} rows"))
-    return _svg(size, size, title, parts)
+        bar = line(across, y(row["low"]), across, y(row["high"]), "bar")
+        parts.append(
+            stroke(bar + marker(across, y(row["click_rate"]), style, f"{rates}, {row['rows']:,.0f} rows"), style)
+        )
+    return picture(size, size, title, parts)
 
 
 def interval_chart(rows: Sequence[Estimate], title: str, x_label: str, better: str = "", decimals: int = 5) -> str:
@@ -106,16 +127,22 @@ def interval_chart(rows: Sequence[Estimate], title: str, x_label: str, better: s
         better: "lower" or "higher" where one side is better; "" where not.
         decimals: Decimals of the numbers beside the names.
     """
-    step, left, right = 44, 6, _WIDTH - 6
-    height = _TOP + step * len(rows) + _BOTTOM + 14
-    bottom = height - _BOTTOM - 6
+    step, left, right = 44, 6, WIDTH - 6
+    height = TOP + step * len(rows) + BOTTOM + 14
+    bottom = height - BOTTOM - 6
     x = Axis.around([v for row in rows for v in (row.value, row.low, row.high)], left, right, 0.06, zero=True)
     parts = [line(at, bottom, at, bottom + 4, "axis") for at, _ in x.ticks()]
-    parts += [label(at, bottom + 17, words, "middle") for at, words in x.ticks()]
+    parts += [label(*_inside(at, bottom + 17, words), words, "middle") for at, words in x.ticks()]
     parts += [line(left, bottom, right, bottom, "axis"), line(x(0), bottom - 8, x(0), bottom, "zero")]
     parts.append(label((left + right) / 2, height - 10, _with_direction(x_label, better), "middle", "name"))
-    parts += [_estimate(row, x, _TOP + step * index, right, decimals) for index, row in enumerate(rows)]
-    return _svg(_WIDTH, height, title, parts)
+    parts += [_estimate(row, x, TOP + step * index, right, decimals) for index, row in enumerate(rows)]
+    return picture(WIDTH, height, title, parts)
+
+
+def _inside(across: float, up: float, words: str) -> tuple[float, float]:
+    """Where words go whose middle should be at a place, but no part beyond the edges."""
+    half = CHARACTER * len(words) / 2
+    return min(max(across, half), WIDTH - half), up
 
 
 def _estimate(row: Estimate, x: Axis, top: float, right: float, decimals: int) -> str:
@@ -151,67 +178,19 @@ def _line(series: Series, x: Axis, y: Axis, mark_lowest: bool) -> str:
         if known:
             path.append(f"{pen}{x(across):.1f} {y(up):.1f}")
         pen = "L" if known else "M"
-    dashes = _DASHES[series.style % _STYLES]
-    parts = [element("path", d=" ".join(path), class_="line", stroke_dasharray=dashes)]
+    parts = [element("path", d=" ".join(path), class_="line", stroke_dasharray=dashes(series.style))]
     if len(points) <= 40:
-        parts += [
-            _marker(x(a), y(b), series.style, f"{series.name}: {b:.5f} at {a:,.0f}", inner=True) for a, b in points
-        ]
+        parts += [marker(x(a), y(b), series.style, f"{series.name}: {b:.5f} at {a:,.10g}") for a, b in points]
     if mark_lowest:
         across, up = min(points, key=lambda point: point[1])
         parts.append(element("circle", cx=x(across), cy=y(up), r=7.0, class_="ring"))
-    return _stroke("".join(parts), series.style)
+    return stroke("".join(parts), series.style)
 
 
-def _stroke(markup: str, style: int) -> str:
-    return element("g", markup, class_=f"series s{style % _STYLES}")
-
-
-def _marker(x: float, y: float, style: int, words: str, inner: bool = False) -> str:
-    """A circle, square, triangle or diamond, with a tooltip."""
-    shapes = (
-        "M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0 -6.8 0z",
-        "M-3 -3H3V3H-3z",
-        "M0 -4L3.8 3H-3.8z",
-        "M0 -4.4L4.4 0L0 4.4L-4.4 0z",
-        "M0 4L3.8 -3H-3.8z",
-        "M-4 -1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4z",
-    )
-    place = f"translate({x:.1f} {y:.1f})"
-    tooltip = [element("title", safe(words))] if words else []
-    shape = element("path", *tooltip, d=shapes[style % _STYLES], transform=place, class_="marker")
-    return shape if inner else _stroke(shape, style)
-
-
-def _legend(series: Sequence[Series]) -> tuple[str, float]:
-    """The legend, wrapped to the width of the chart, and its height in pixels."""
-    parts, x, y = [], float(_LEFT), float(_TOP + 8)
-    for s in series:
-        width = 40 + _CHARACTER * len(s.name)
-        if x > _LEFT and x + width > _WIDTH:
-            x, y = float(_LEFT), y + 18
-        dashes = _DASHES[s.style % _STYLES]
-        sample = element("path", d=f"M{x:.1f} {y - 4:.1f}h24", class_="line", stroke_dasharray=dashes)
-        parts.append(_stroke(sample + _marker(x + 12, y - 4, s.style, "", inner=True), s.style))
-        parts.append(label(x + 30, y, s.name, class_="name"))
-        x += width
-    return "".join(parts), y - _TOP + 10 if parts else 0.0
-
-
-def _frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
-    """Grid, axes, ticks and axis labels."""
-    parts = [line(x.start, at, x.end, at, "grid") for at, _ in y.ticks()]
-    parts += [label(x.start - 6, at + 4, words, "end") for at, words in y.ticks()]
-    parts += [line(at, y.start, at, y.start + 4, "axis") for at, _ in x.ticks()]
-    parts += [label(at, y.start + 17, words, "middle") for at, words in x.ticks()]
-    parts += [line(x.start, y.start, x.end, y.start, "axis")]
-    parts.append(label((x.start + x.end) / 2, y.start + 36, x_label, "middle", "name"))
-    turned = {"transform": f"translate(12 {(y.start + y.end) / 2:.1f}) rotate(-90)", "text_anchor": "middle"}
-    parts.append(element("text", safe(y_label), class_="name", **turned))
-    return "".join(parts)
-
-
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    heading = label(0, 14, title, class_="title")
-    box = f"0 0 {width:g} {height:g}"
-    return element("svg", heading, *parts, viewBox=box, role="img", aria_label=title, class_="chart")
+def _band(series: Series, x: Axis, y: Axis) -> str:
+    edges = [edge for edge in zip(series.x, series.low, series.high, strict=False) if all(map(math.isfinite, edge))]
+    if not edges:
+        return ""
+    there = [f"{x(across):.1f} {y(low):.1f}" for across, low, _ in edges]
+    back = [f"{x(across):.1f} {y(high):.1f}" for across, _, high in reversed(edges)]
+    return stroke(element("path", d=f"M{' L'.join(there + back)}z", class_="band"), series.style)

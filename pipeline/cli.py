@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from features.errors import CtrDistillError
-from models.methods import METHODS
+from models.methods import METHODS, SOURCES
 from pipeline import commands, settings
 from pipeline.flags import Parser, add_inputs, add_preset, add_settings
 
@@ -75,6 +75,17 @@ def make_parser() -> argparse.ArgumentParser:
     precompute = _add(
         subparsers, "precompute", "the teacher's logits for all rows", commands.precompute_command, beam=True
     )
+    add_settings(precompute, settings.TargetsConfig)
+    derive = _add(
+        subparsers,
+        "derive",
+        "other subclasses in place of the teacher's, from its targets",
+        commands.derive_command,
+        beam=True,
+        tensorflow=False,
+    )
+    derive.add_argument("--source", choices=SOURCES, required=True, help="where the subclasses come from")
+    add_settings(derive, settings.DerivedConfig)
     distill = _add(subparsers, "distill", "train and export a student", commands.distill_command)
     distill.add_argument("--method", choices=METHODS, required=True, help="what the student learns from")
     add_settings(distill, settings.StudentConfig)
@@ -85,6 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--methods", default=DEFAULT_METHODS, help="students to train, with commas (default: %(default)s)")
     add_settings(run, settings.PreprocessConfig)
     add_settings(run, settings.TeacherConfig, "teacher")
+    add_settings(run, settings.TargetsConfig, "targets")
+    add_settings(run, settings.DerivedConfig, "derived")
     add_settings(run, settings.StudentConfig, "student")
     compare = _add(
         subparsers, "compare", "methods against each other: paired seeds, intervals", commands.compare_command
@@ -102,9 +115,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_looks(subparsers)
     for command in (preprocess, run):
         command.add_argument("--dry-run", action="store_true", help="print the plan with disk and memory, and stop")
-    for command in (preprocess, teacher, precompute, distill, evaluate, report, run, compare, tune, refit):
+    for command in (preprocess, teacher, precompute, derive, distill, evaluate, report, run, compare, tune, refit):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
-    for command in (preprocess, teacher, distill, run, compare, tune):
+    for command in (preprocess, teacher, precompute, derive, distill, run, compare, tune):
         command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
     for command in (teacher, distill, run, compare, tune):
         add_preset(command)

@@ -171,26 +171,45 @@ def precompute_command(options: argparse.Namespace, rest: list[str]) -> None:
     """Runs ``precompute``."""
     from pipeline.precompute import precompute
 
-    run, beam_options = _open_run(options), _beam_options(options, rest)
+    run, config, beam_options = _open_run(options), _config(options), _beam_options(options, rest)
     run.manifest("teacher")
     _make_deterministic(options)
     with run.lock():
-        done = precompute(run, beam_options)
+        done = precompute(run, beam_options, config.targets.embedding)
     _say(done, "targets", run.file("targets"))
+
+
+def derive_command(options: argparse.Namespace, rest: list[str]) -> None:
+    """Runs ``derive``."""
+    from pipeline.derive import derive
+    from pipeline.workspace import derived_stage
+
+    run, config, beam_options = _open_run(options), _config(options), _beam_options(options, rest)
+    run.manifest("targets")
+    with run.lock():
+        done = derive(run, options.source, config.derived, beam_options)
+    _say(done, "derived targets", run.file(derived_stage(options.source)))
 
 
 def distill_command(options: argparse.Namespace, _: list[str]) -> None:
     """Runs ``distill``."""
     run = _open_run(options)
     config = _config_for(options, run)
-    if METHODS[options.method].needs_targets:
-        run.manifest("targets")
+    _require_targets(run, options.method, config)
     _make_deterministic(options)
     from pipeline.distill import distill
 
     with _writing(run):
         done = distill(run, options.method, config.student_config(options.method))
     _say(done, "student", run.file("students", options.method))
+
+
+def _require_targets(run: Any, method: str, config: Config) -> None:
+    """Says that the targets of a student are not there, before TensorFlow is imported."""
+    from pipeline.workspace import target_stage
+
+    if METHODS[method].needs_targets or config.student_config(method).needs_embeddings:
+        run.manifest(target_stage(METHODS[method].source))
 
 
 def evaluate_command(options: argparse.Namespace, _: list[str]) -> None:
@@ -251,7 +270,8 @@ def compare_command(options: argparse.Namespace, _: list[str]) -> None:
     """Runs ``compare``."""
     _require_one_worker()
     from pipeline.compare import compare
-    from pipeline.report import comparison_text, report
+    from pipeline.comparison_text import comparison_text
+    from pipeline.report import report
 
     run = _open_run(options)
     config = _config_for(options, run)
@@ -270,8 +290,8 @@ def tune_command(options: argparse.Namespace, _: list[str]) -> None:
 
     run, seconds = _open_run(options), budget_seconds(options.budget)
     config = _config_for(options, run)
-    if options.model != TEACHER and METHODS[options.model].needs_targets:
-        run.manifest("targets")
+    if options.model != TEACHER:
+        _require_targets(run, options.model, config)
     with run.lock():
         found = tune(run, options.model, config, seconds)
     command = "train-teacher" if options.model == TEACHER else f"distill --method {options.model}"

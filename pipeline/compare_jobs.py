@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from models.backend import keras, tf
 from models.calibration import Calibration
-from models.comparison import Resampled, resampled
 from models.determinism import enable
-from models.estimates import subclass_click_logits
 from models.heads import click_logit
 from models.history import best_evaluation
 from models.inputs import ShardFiles, evaluation_batches
@@ -27,56 +22,17 @@ from pipeline import storage
 from pipeline.beam import make_options
 from pipeline.calibrate import calibrate
 from pipeline.compare_plan import Cell, Job
+from pipeline.compare_results import Floats, JudgedRows, write_scores
 from pipeline.config import Config
 from pipeline.derive import derive
 from pipeline.fitting import Circumstances
 from pipeline.precompute import precompute
-from pipeline.scored_rows import ScoredRows
 from pipeline.side_by_side import Report
-from pipeline.stage_inputs import blocks_of, example_files
+from pipeline.stage_inputs import example_files
 from pipeline.student_part import StudentData, train_student
 from pipeline.subset import subset_targets
 from pipeline.train_teacher import train_teacher
-from pipeline.workspace import EXAMPLES, TARGETS, Run, derived_stage
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class JudgedRows:
-    """The rows that models are compared on: those of the test split, or of validation where there is none.
-
-    Args:
-        split: name of the split.
-        labels: uint8 [rows].
-        groups: int64 [rows], bootstrap groups.
-        weights: float64 [rows]; None if every row counts once.
-        correction: what is added to logits of models, for rows that the log has dropped.
-    """
-
-    split: str
-    labels: npt.NDArray[np.uint8]
-    groups: npt.NDArray[np.int64]
-    weights: Floats | None
-    correction: float
-
-    @classmethod
-    def of(cls, run: Run) -> JudgedRows:
-        """Those of a run."""
-        spec = run.spec()
-        split = "test" if spec.rows["test"] else "valid"
-        found = [
-            ScoredRows.of(block, shard["source"], spec.negative_rate, None)
-            for shard in run.filled_shards(split)
-            for block in blocks_of(run.file(EXAMPLES, shard["path"]))
-        ]
-        weights = None if found[0].weights is None else np.concatenate([rows.weights for rows in found])  # type: ignore[misc]
-        labels, groups = (np.concatenate([getattr(rows, name) for rows in found]) for name in ("labels", "groups"))
-        return cls(split, labels, groups, weights, float(np.log(spec.negative_rate)))
-
-    def judge(self, logits: Floats) -> dict[str, Resampled]:
-        """Metrics of a model's click logits: float64 [rows]."""
-        return resampled(self.labels, logits, self.groups, self.weights)
+from pipeline.workspace import TARGETS, Run, derived_stage
 
 
 def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Report) -> None:
@@ -157,42 +113,6 @@ def click_logits(student: Student, calibration: Calibration, files: ShardFiles) 
     return logits
 
 
-def teacher_click_logits(run: Run, rows: JudgedRows) -> Floats:
-    """Click logits of a run's stored targets on the judged rows, in their order: float64 [rows]."""
-    from features.targets import TargetBlock
-    from features.tfrecord import read_records
-
-    found = []
-    for shard in run.filled_shards(rows.split, TARGETS):
-        path = run.file(TARGETS, shard["path"])
-        with storage.open_read(path) as file:
-            found += [subclass_click_logits(TargetBlock.decode(record, path).logits) for record in read_records(file, path)]
-    return np.concatenate(found) + rows.correction
-
-
-def write_scores(path: str, logits: Floats, metrics: dict[str, Resampled]) -> None:
-    """Writes a model's logits and metrics beside its record."""
-    out = io.BytesIO()
-    arrays = {f"{name}.draws": metric.draws for name, metric in metrics.items()}
-    values = {f"{name}.value": np.float64(metric.value) for name, metric in metrics.items()}
-    np.savez(out, logits=logits.astype(np.float32), **arrays, **values)
-    storage.write_bytes(f"{path}.npz", out.getvalue())
-
-
-def read_scores(path: str) -> tuple[Floats, dict[str, Resampled]]:
-    """What :func:`write_scores` wrote."""
-    with storage.open_read(f"{path}.npz") as file:
-        found = dict(np.load(io.BytesIO(file.read())))
-    names = [name.removesuffix(".value") for name in found if name.endswith(".value")]
-    metrics = {name: Resampled(float(found[f"{name}.value"]), found[f"{name}.draws"]) for name in names}
-    return found["logits"].astype(np.float64), metrics
-
-
-def read_history(record: dict[str, Any]) -> pd.DataFrame:
-    """The learning curve in a job's record."""
-    return pd.DataFrame(record["history"])
-
-
 def _use(threads: int) -> None:
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -202,7 +122,7 @@ def _use(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Keeps the progress of single trainings off the terminal: the comparison has its own."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
@@ -210,6 +130,3 @@ def _quiet() -> Any:
 
 def _no_progress(_: float, __: str) -> None:
     """The progress of one student is not shown."""
-
-
-Work = Callable[..., None]

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.comparison import LEVEL, RESAMPLES
 from models.methods import METHODS
 from pipeline.arms import Arm, find_arms
-from pipeline.config import Config, build, plain
+from pipeline.config import Config, build, of_training, plain
 from pipeline.search_space import draw, present, student_space
 from pipeline.settings import CompareConfig, StudentConfig, TeacherConfig, require
 from pipeline.shared_draws import SharedDraws
@@ -46,7 +47,7 @@ class Cell:
         """Where the teacher lies, with its targets for all rows that it has seen."""
         if self.teacher is None:
             return self.examples_run
-        name = digest([plain(self.teacher), self.teacher_rows, self.embedding])
+        name = digest([plain(self.teacher), self.teacher_rows])
         return Run(self._path("teachers", name), self._examples(self.teacher_rows))
 
     @property
@@ -99,8 +100,12 @@ class Job:
     def key(self) -> str:
         """A hash of everything that the result follows from; the cell must be there."""
         run, method = self.cell.run, METHODS[self.method]
-        targets = run.identity(target_stage(method.source)) if method.needs_targets or self.config.needs_embeddings else None
-        return digest([plain(self.config), self.method, run.identity(EXAMPLES), targets])
+        taught = method.needs_targets or self.config.needs_embeddings
+        targets = run.manifest(target_stage(method.source)) if taught else {}
+        # The same teacher's targets may be written again with embeddings, which most students do not look at.
+        embedding = targets.get("embedding", 0) if self.config.needs_embeddings else 0
+        learnt = [self.method, run.identity(EXAMPLES), targets.get("teacher"), embedding]
+        return digest([of_training(self.config), *learnt])
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,12 @@ class Plan:
         plan = cls(run.path, config, find_arms(config.compare.names, config.arms))
         for arm in plan.arms.values():
             arm.student_config(config), arm.teacher_config(config)
+        settings = config.compare
+        require(
+            (len(plan.arms) - 1) * len(settings.shares) <= LEVEL * RESAMPLES,
+            f"comparisons (methods without the baseline x fractions) must be at most {LEVEL * RESAMPLES:g}",
+            f"{len(plan.arms) - 1} x {len(settings.shares)}",
+        )
         return plan
 
     @property
@@ -185,7 +196,9 @@ class Plan:
         for rows in self.settings.shares if self.settings.trials else ():
             for name, arm in self.arms.items():
                 settings = self._student(arm, rows)
-                space = {key: kind for key, kind in student_space(METHODS[arm.method]).items() if key not in arm.student}
+                space = {
+                    key: kind for key, kind in student_space(METHODS[arm.method]).items() if key not in arm.student
+                }
                 for trial in range(self.settings.trials):
                     drawn = draw(space, SharedDraws(trial), settings) if trial else present(space, settings)
                     yield replace(self._job(name, arm, rows, 0, {**settings, **drawn}), trial=trial)

@@ -13,9 +13,19 @@ from typing import Any
 import yaml
 
 from features.errors import ConfigError
-from models.methods import METHODS
+from models.methods import EMBEDDED_SOURCES, METHODS
 from pipeline.presets import AUTO, PRESETS, Preset, preset_for
-from pipeline.settings import CompareConfig, PreprocessConfig, StudentConfig, TeacherConfig, one_of, require
+from pipeline.settings import (
+    EMBEDDING,
+    CompareConfig,
+    DerivedConfig,
+    PreprocessConfig,
+    StudentConfig,
+    TargetsConfig,
+    TeacherConfig,
+    one_of,
+    require,
+)
 
 T = typing.TypeVar("T")
 
@@ -35,6 +45,8 @@ class Config:
         arms: see :func:`pipeline.arms.find_arms`.
         preset: a key of :data:`pipeline.presets.PRESETS`, or ``auto``, which stands for the first of them until
             :meth:`for_rows` has chosen.
+        targets: of the teacher's targets.
+        derived: of targets that are made from them.
     """
 
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -44,6 +56,8 @@ class Config:
     compare: CompareConfig = CompareConfig()
     arms: Mapping[str, Any] = field(default_factory=dict)
     preset: str = AUTO
+    targets: TargetsConfig = TargetsConfig()
+    derived: DerivedConfig = DerivedConfig()
 
     def for_rows(self, rows: int) -> Config:
         """The configuration for a number of training rows: ``auto`` becomes the preset for so many."""
@@ -65,6 +79,17 @@ class Config:
         config: StudentConfig = build(StudentConfig, values, f"student ({method})")
         return config
 
+    def embedding_for(self, methods: typing.Iterable[str]) -> int:
+        """Floats of the embeddings to store: those of ``targets``, else some if a student of these methods needs them.
+
+        Derived targets need them, but for the control, which is made from the logits.
+        """
+        needed = any(
+            METHODS[method].source in EMBEDDED_SOURCES or self.student_config(method).needs_embeddings
+            for method in methods
+        )
+        return self.targets.embedding or (EMBEDDING if needed else 0)
+
     @property
     def _preset(self) -> Preset:
         return PRESETS[next(iter(PRESETS)) if self.preset == AUTO else self.preset]
@@ -75,6 +100,8 @@ class Config:
             "preset": self.preset,
             "preprocess": plain(self.preprocess),
             "teacher": plain(self.teacher_config()),
+            "targets": plain(self.targets),
+            "derived": plain(self.derived),
             "methods": {method: plain(self.student_config(method)) for method in METHODS},
         }
 
@@ -84,6 +111,11 @@ def plain(config: Any) -> dict[str, Any]:
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
     }
+
+
+def of_training(config: StudentConfig) -> dict[str, Any]:
+    """The settings of a student that its weights follow from, as plain JSON values."""
+    return {key: value for key, value in plain(config).items() if key != "gate"}
 
 
 def narrow(config: Any, kind: type[T]) -> T:
@@ -190,6 +222,8 @@ def resolve(sections: Mapping[str, Any]) -> Config:
         build(CompareConfig, sections.get("compare", {}), "compare"),
         dict(sections.get("arms", {})),
         preset,
+        build(TargetsConfig, sections.get("targets", {}), "targets"),
+        build(DerivedConfig, sections.get("derived", {}), "derived"),
     )
     config.teacher_config()
     for method in METHODS:

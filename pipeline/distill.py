@@ -20,13 +20,14 @@ from models.workers import is_chief, workers
 from pipeline import storage
 from pipeline.calibrate import calibrate, calibration_json
 from pipeline.config import plain
+from pipeline.gate import require_good_teacher
 from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
 from pipeline.originals import student_history
 from pipeline.settings import StudentConfig, require
 from pipeline.stage_inputs import require_local, require_validation
 from pipeline.student_part import StudentData, TrainedStudent
-from pipeline.workspace import TARGETS, Run, ensemble_stage, student_stage
+from pipeline.workspace import Run, ensemble_stage, student_stage, target_stage
 
 MODEL = "model/1"
 
@@ -42,8 +43,8 @@ def distill(run: Run, method: str, config: StudentConfig, original: Run | None =
         config: settings.
         original: for a refit, the run whose finished student is repeated.
     """
-    if METHODS[method].needs_targets:
-        require_current(run, TARGETS)
+    if METHODS[method].needs_targets or config.needs_embeddings:
+        require_current(run, target_stage(METHODS[method].source))
     stage, key = student_stage(method), student_key(run, method, config, original)
     if run.is_done(stage, key):
         return False
@@ -55,13 +56,20 @@ def distill(run: Run, method: str, config: StudentConfig, original: Run | None =
         "generations must be 1 with several workers",
         config.generations,
     )
+    require(
+        not config.needs_embeddings or config.generations == 1,
+        "generations must be 1 for students that learn from embeddings",
+        config.generations,
+    )
+    require_good_teacher(run, method, config)
     if is_chief():
         run.begin(stage, key)
-    data = StudentData.read(run, METHODS[method].needs_targets)
+    data = StudentData.read(run, METHODS[method], config.needs_embeddings)
     generations = train_generations(run, data, method, config, original)
     if not is_chief():
         return True
-    contents = {"method": method, "sources": student_sources(run, method), "settings": plain(config)}
+    sources = student_sources(run, method, config.needs_embeddings)
+    contents = {"method": method, "sources": sources, "settings": plain(config)}
     models = {stage: generations.trunks[-1:]}
     if config.generations > 1:
         models[ensemble_stage(method)] = generations.trunks

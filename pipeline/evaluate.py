@@ -6,11 +6,10 @@ that and such rows weigh more, so all figures are those of the whole log.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,17 @@ import numpy.typing as npt
 from features.blocks import Block
 from features.targets import TargetBlock
 from models.backend import tf
-from models.estimates import sigmoid, subclass_click_logits
-from models.metrics import ClickMetrics, paired_difference
+from models.estimates import subclass_click_logits
 from models.subclasses import SubclassHealth
 from pipeline import storage
+from pipeline.diagnose import Diagnoses
+from pipeline.evaluation import Evaluation, comparisons_of
 from pipeline.keys import evaluation_key, finished_students, require_current
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.originals import refit_record
 from pipeline.progress import Progress
 from pipeline.scored_rows import ScoredRows
-from pipeline.stage_inputs import labels_of, outcome_of, read_with_targets
+from pipeline.stored_rows import labels_of, outcome_of, read_with_targets
 from pipeline.truth import read_truths
 from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run
 
@@ -36,26 +36,6 @@ SPLITS = ("valid", "test")
 _TIMED_ROWS = 1 << 16
 
 Logits = npt.NDArray[np.float64]
-
-
-@dataclass
-class Evaluation:
-    """One model on one split.
-
-    Args:
-        metrics: accumulator of the rows.
-        excess: weighted sum over the rows of KL(p*, p), in nats, where p* is known.
-    """
-
-    metrics: ClickMetrics = field(default_factory=ClickMetrics.empty)
-    excess: float = 0.0
-
-    def update(self, rows: ScoredRows, logits: Logits) -> None:
-        """Adds the rows of a block with a model's click logits: float64 [rows]."""
-        self.metrics.update(rows.labels, logits, rows.groups, rows.weights)
-        if rows.p_star is not None:
-            divergence = _divergence(rows.p_star, logits)
-            self.excess += float((divergence if rows.weights is None else rows.weights * divergence).sum())
 
 
 def evaluate(run: Run) -> bool:
@@ -76,16 +56,17 @@ def evaluate(run: Run) -> bool:
     main = splits[-1]
     models = {
         model: {
-            **{split: _summary(evaluations[split][model]) for split in splits},
+            **{split: evaluations[split][model].summary() for split in splits},
             **evaluator.costs(model),
             "calibration": evaluator.calibration(model),
             "settings": evaluator.settings(model),
             "reliability": evaluations[main][model].metrics.reliability().to_dict("records"),
+            "by_frequency": evaluator.diagnoses.by_frequency(model),
         }
         for model in evaluator.models
     }
-    models["teacher"] |= evaluator.subclasses() | evaluator.label()
-    comparisons = [row for split in splits for row in _comparisons(split, evaluations[split])]
+    models["teacher"] |= evaluator.subclasses() | evaluator.label() | evaluator.teacher(evaluations)
+    comparisons = [row for split in splits for row in comparisons_of(split, evaluations[split])]
     record = refit_record(run)
     value = {"models": models, "comparisons": comparisons, "splits": splits, **evaluator.weighting()}
     value |= {"refit": record} if record else {}
@@ -118,6 +99,7 @@ class _Evaluator:
         kinds = max((int(truth.kinds.max(initial=0)) + 1 for truth in (self._truths or {}).values()), default=0)
         self._health = SubclassHealth.empty(self._targets["outputs"] // 2, kinds)
         self._outcome = outcome_of(self._spec, self._targets["label"])
+        self.diagnoses = Diagnoses(run, self._spec, self.splits, self.models, self._targets["outputs"])
 
     def split(self, split: str) -> dict[str, Evaluation]:
         """All models on one split."""
@@ -130,10 +112,14 @@ class _Evaluator:
                 self._health.update(target.logits, own.labels, rows.kinds, own.weights)
             # Only of clicks it is known how the odds change where rows without one were dropped.
             correction = math.log(self._spec.negative_rate) if self._outcome is None else 0.0
-            evaluations["teacher"].update(own, subclass_click_logits(target.logits) + correction)
-            for stage, score in self._students.items():
-                # A student's exported logit has been through all this.
-                evaluations[stage].update(rows, score(block))
+            z = with_correction(target.logits, correction)
+            logits = {"teacher": subclass_click_logits(z)}
+            # A student's exported logit has been through all this.
+            logits |= {stage: score(block) for stage, score in self._students.items()}
+            scored = {model: own if model == "teacher" else rows for model in self.models}
+            for model, evaluation in evaluations.items():
+                evaluation.update(scored[model], logits[model])
+            self.diagnoses.update(split, block, z, scored, logits)
         return evaluations
 
     def _rows_of_outcome(self, block: Block, source: str) -> ScoredRows:
@@ -196,6 +182,17 @@ class _Evaluator:
         """The outcome that the teacher has learnt in place of the label, if there is one: its figures are of that."""
         return {"label": self._targets["label"]} if self._targets["label"] else {}
 
+    def teacher(self, evaluations: dict[str, dict[str, Evaluation]]) -> dict[str, Any]:
+        """How good the teacher is as one, and what its subclasses mean."""
+        metrics = {
+            split: {model: evaluation.metrics for model, evaluation in found.items()}
+            for split, found in evaluations.items()
+        }
+        return {
+            "diagnosis": self.diagnoses.teacher(metrics, self._targets["label"]),
+            "subclass_map": self.diagnoses.subclass_map(),
+        }
+
     def subclasses(self) -> dict[str, Any]:
         """Health of the teacher's subclasses on validation, and agreement with the hidden kinds if known.
 
@@ -220,6 +217,13 @@ def read_pairs(
         yield shard["source"], block, target
 
 
+def with_correction(z: npt.NDArray[np.float32], correction: float) -> Logits:
+    """Subclass logits whose click logits are higher by a constant: float64 [rows, 2 S], class-major."""
+    moved = z.astype(np.float64)
+    moved[:, z.shape[1] // 2 :] += correction
+    return moved
+
+
 def load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
     """A function that gives the calibrated click logits of a block: float64 [rows]."""
     loaded = tf.saved_model.load(run.file(stage, run.manifest(stage)["model"]))
@@ -231,28 +235,3 @@ def load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
         return outputs["logit"].numpy().astype(np.float64)
 
     return logits
-
-
-def _divergence(p_star: Logits, logits: Logits) -> Logits:
-    """KL(p*, p) of each row in nats: what the model loses against the truth, whatever the label."""
-    p = np.clip(sigmoid(logits), 1e-12, 1 - 1e-12)
-    return p_star * np.log(p_star / p) + (1 - p_star) * np.log((1 - p_star) / (1 - p))
-
-
-def _summary(evaluation: Evaluation) -> dict[str, Any]:
-    values: dict[str, Any] = evaluation.metrics.compute()
-    values["intervals"] = {name: list(bounds) for name, bounds in evaluation.metrics.intervals().items()}
-    if evaluation.excess:
-        values["excess_over_bayes"] = evaluation.excess / evaluation.metrics.weight
-    return values
-
-
-def _comparisons(split: str, evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
-    """Paired differences of every two students, the later method minus the earlier."""
-    students = [model for model in evaluations if model != "teacher"]
-    rows: list[dict[str, Any]] = []
-    for baseline, method in itertools.combinations(students, 2):
-        table = paired_difference(evaluations[method].metrics, evaluations[baseline].metrics)
-        names = {"split": split, "method": method, "baseline": baseline}
-        rows += [{**names, **{str(key): value for key, value in row.items()}} for row in table.to_dict("records")]
-    return rows

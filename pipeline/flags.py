@@ -15,6 +15,8 @@ from pipeline.presets import AUTO, PRESETS
 _SECTIONS = {
     settings.PreprocessConfig: "preprocess",
     settings.TeacherConfig: "teacher",
+    settings.TargetsConfig: "targets",
+    settings.DerivedConfig: "derived",
     settings.StudentConfig: "student",
     settings.CompareConfig: "compare",
 }

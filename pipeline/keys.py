@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from features.errors import ArtifactError
-from models.methods import METHODS
+from models.methods import METHODS, TEACHER_SOURCE
 from pipeline import storage
-from pipeline.config import Config, plain
+from pipeline.config import Config, of_training, plain
 from pipeline.generate import truth_path
-from pipeline.settings import StudentConfig, TeacherConfig
+from pipeline.settings import DerivedConfig, StudentConfig, TeacherConfig
 from pipeline.workspace import (
     EXAMPLES,
     REPORT,
@@ -17,9 +18,11 @@ from pipeline.workspace import (
     TEACHER,
     Run,
     command_for,
+    derived_stage,
     digest,
     ensemble_stage,
     student_stage,
+    target_stage,
 )
 
 
@@ -32,38 +35,71 @@ def _repeated(original: Run | None, stage: str) -> dict[str, str]:
     return {"original": original.identity(stage)} if original else {}
 
 
-def targets_key(run: Run) -> str:
-    """The key of the targets: the examples and the teacher."""
-    return digest({"examples": run.identity(EXAMPLES), "teacher": run.identity(TEACHER)})
+def targets_key(run: Run, embedding: int = 0) -> str:
+    """The key of the targets: the examples, the teacher, and how many floats of its embeddings there are."""
+    asked = {"embedding": embedding} if embedding else {}
+    return digest({"examples": run.identity(EXAMPLES), "teacher": run.identity(TEACHER), **asked})
+
+
+def derived_key(run: Run, source: str, config: DerivedConfig) -> str:
+    """The key of derived targets: the settings that their source reads, the examples, and the teacher's targets."""
+    return digest({"settings": derived_settings(source, config), **derived_sources(run), "source": source})
+
+
+def derived_settings(source: str, config: DerivedConfig) -> dict[str, Any]:
+    """The settings that a source reads."""
+    return {name: value for name, value in plain(config).items() if name in _DERIVED[source]}
+
+
+_DERIVED = {
+    "random": ("seed",),
+    "lelp": ("pseudo_subclasses", "lelp_temperature", "seed"),
+    "centroids": ("centroid_temperature",),
+}
+
+
+def derived_sources(run: Run) -> dict[str, str]:
+    """Identities of what derived targets are made from, as their manifest keeps them."""
+    return {stage: run.identity(stage) for stage in (EXAMPLES, TARGETS)}
 
 
 def require_current(run: Run, stage: str) -> None:
-    """Makes sure that the teacher or the targets were made from what the run holds now.
+    """Makes sure that the teacher, or targets, were made from what the run holds now.
 
-    A teacher that has been removed is no contradiction: its targets stand for it.
+    A teacher that has been removed is no contradiction: its targets stand for it, as derived targets do for those.
 
     Raises:
         ArtifactError: the stage is missing or stale.
     """
     for source, identity in run.manifest(stage)["sources"].items():
-        if source == TEACHER and run.origin(TEACHER) is None:
+        if source != EXAMPLES and run.origin(source) is None:
             continue
         if not storage.exists(run.file(source, "manifest.json")) or run.identity(source) != identity:
             raise ArtifactError(
                 f"The {stage} of a run must be made from its present {source}. Received: {stage} from others; make "
                 f"them again with `ctr-distill {command_for(stage)} --run {run.path}`."
             )
+        if source == TARGETS:
+            require_current(run, TARGETS)
 
 
 def student_key(run: Run, method: str, config: StudentConfig, original: Run | None = None) -> str:
-    """The key of a student: settings, examples, the targets if the method needs them; see :func:`teacher_key`."""
+    """The key of a student: settings, examples, the targets if it needs them; see :func:`teacher_key`."""
     repeated = _repeated(original, student_stage(method))
-    return digest({"settings": plain(config), **student_sources(run, method), **repeated})
+    sources = student_sources(run, method, config.needs_embeddings)
+    return digest({"settings": of_training(config), **sources, **repeated})
 
 
-def student_sources(run: Run, method: str) -> dict[str, str | None]:
-    """Identities of what a student of the method is made from, as its manifest keeps them."""
-    targets = run.identity(TARGETS) if METHODS[method].needs_targets else None
+def student_sources(run: Run, method: str, embeddings: bool = False) -> dict[str, str | None]:
+    """Identities of what a student is made from, as its manifest keeps them.
+
+    Args:
+        run: the run directory.
+        method: of the student.
+        embeddings: whether it learns from the teacher's embeddings.
+    """
+    stage = target_stage(METHODS[method].source)
+    targets = run.identity(stage) if METHODS[method].needs_targets or embeddings else None
     return {"examples": run.identity(EXAMPLES), "targets": targets}
 
 
@@ -75,12 +111,22 @@ def finished_students(run: Run) -> list[str]:
     found = []
     for method in METHODS:
         stage = student_stage(method)
-        if storage.exists(run.file(stage, "manifest.json")):
-            if run.manifest(stage).get("sources") == student_sources(run, method):
-                found.append(stage)
-                ensemble = ensemble_stage(method)
-                found += [ensemble] if storage.exists(run.file(ensemble, "manifest.json")) else []
+        if storage.exists(run.file(stage, "manifest.json")) and _is_current(run, method):
+            found.append(stage)
+            ensemble = ensemble_stage(method)
+            found += [ensemble] if storage.exists(run.file(ensemble, "manifest.json")) else []
     return found
+
+
+def _is_current(run: Run, method: str) -> bool:
+    """Whether a finished student was made from what the run holds now."""
+    sources = run.manifest(student_stage(method)).get("sources", {})
+    source = METHODS[method].source
+    if source != TEACHER_SOURCE and not storage.exists(run.file(target_stage(source), "manifest.json")):
+        return False
+    # Without targets in its manifest, it is one that needed none.
+    expected: dict[str, str | None] = student_sources(run, method, bool(sources.get("targets")))
+    return bool(sources == expected)
 
 
 def evaluation_key(run: Run) -> str:
@@ -99,15 +145,22 @@ def is_complete(run: Run, config: Config, methods: Sequence[str], original: Run 
         methods: of the students.
         original: of a refit.
     """
-    stages = [TEACHER, TARGETS, *(student_stage(method) for method in methods)]
+    sources = needed_sources(methods)
+    stages = [TEACHER, TARGETS, *map(derived_stage, sources), *map(student_stage, methods)]
     if not all(storage.exists(run.file(stage, "manifest.json")) for stage in stages):
         return False
     keys = [
         (TEACHER, teacher_key(run, config.teacher_config(), original)),
-        (TARGETS, targets_key(run)),
+        (TARGETS, targets_key(run, config.embedding_for(methods))),
+        *((derived_stage(source), derived_key(run, source, config.derived)) for source in sources),
         *((student_stage(m), student_key(run, m, config.student_config(m), original)) for m in methods),
     ]
     return all(run.is_done(stage, key) for stage, key in keys) and _is_reported(run, original)
+
+
+def needed_sources(methods: Sequence[str]) -> list[str]:
+    """The sources of derived targets that students of these methods learn from, each once."""
+    return list(dict.fromkeys(METHODS[m].source for m in methods if METHODS[m].source != TEACHER_SOURCE))
 
 
 def _is_reported(run: Run, original: Run | None) -> bool:

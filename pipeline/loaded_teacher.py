@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.blocks import Block
+from features.errors import ArtifactError
 from features.statistics import NO_FOLD
 from models.calibration import Calibration
 from models.estimates import mean_of_teachers, subclass_click_logits, with_click_logits
@@ -44,18 +45,22 @@ class TeacherFiles:
         folds: B of the cross-fitting, or 0.
         fingerprint: of the teacher.
         trees: beside the networks, if there are any.
+        alignment: of each part the positions of its logits that belong to the subclasses of part 0, or none.
     """
 
     models: tuple[str, ...]
     folds: int
     fingerprint: str
     trees: TreeFiles | None = None
+    alignment: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of(cls, folder: str, manifest: dict[str, Any]) -> TeacherFiles:
         """The files of a finished teacher in a folder."""
         models = tuple(f"{folder}/{model}" for model in manifest["models"])
-        return cls(models, manifest["folds"], manifest["fingerprint"], _tree_files(folder, manifest.get("trees")))
+        trees = _tree_files(folder, manifest.get("trees"))
+        alignment = tuple(tuple(positions) for positions in manifest.get("alignment", ()))
+        return cls(models, manifest["folds"], manifest["fingerprint"], trees, alignment)
 
 
 def _tree_files(folder: str, trees: dict[str, Any] | None) -> TreeFiles | None:
@@ -77,7 +82,8 @@ class LoadedTeacher:
         # Imported here, so that the launcher and workers of other jobs need no TensorFlow.
         from models.backend import tf
 
-        self._tf, self._folds, self._files = tf, files.folds, files.trees
+        self._tf, self._folds, self._files, self._alignment = tf, files.folds, files.trees, files.alignment
+        self._folder = files.models[0]
         # The loaded objects must be kept: their variables go with them.
         self._models = [tf.saved_model.load(model) for model in files.models]
         self._trees = self._load_trees(files.trees) if files.trees else None
@@ -99,19 +105,42 @@ class LoadedTeacher:
             training: whether they are training rows.
             time_slice: of the rows' shard, for a teacher whose click statistics are ordered by time; else None.
         """
-        known = block.folds.astype(np.int32) if time_slice is None else np.full(len(block), time_slice, np.int32)
-        asked = known if training else np.full(len(block), NO_FOLD, np.int32)
+        asked = _asked(block, training, time_slice)
         if training and self._folds:
             return by_part(
                 block.folds, self._folds, lambda part, rows: self._part(part, block.take(rows), asked[rows], training)
             )
         return mean_of_teachers([self._part(part, block, asked, training) for part in range(len(self._models))])
 
+    def embed(self, block: Block, training: bool, time_slice: int | None = None) -> Logits:
+        """The last hidden layer of a teacher without cross-fitting: float32 [rows, D]; arguments as of :meth:`score`.
+
+        Raises:
+            ArtifactError: the teacher is older than embeddings.
+        """
+        embed = getattr(self._models[0], "embed", None)
+        if embed is None:
+            raise ArtifactError(
+                "A teacher must have been exported with its embeddings. Received: one without "
+                f"({self._folder}); remove its folder and run train-teacher."
+            )
+        hidden: Logits = embed(*self._arguments(block, _asked(block, training, time_slice)))["hidden"].numpy()
+        return hidden
+
+    def head(self) -> tuple[Logits, Logits] | None:
+        """The linear head on what :meth:`embed` gives: kernel [D, K] and bias [K]; None for a gated teacher."""
+        found = self._models[0].head()
+        return (found["kernel"].numpy(), found["bias"].numpy()) if found else None
+
+    def _arguments(self, block: Block, asked: Folds) -> tuple[Any, ...]:
+        return tuple(map(self._tf.constant, (block.ids, block.dense, asked)))
+
     def _part(self, part: int, block: Block, asked: Folds, training: bool) -> Logits:
         """What one part says of any rows."""
-        constant = self._tf.constant
-        outputs = self._models[part].score(constant(block.ids), constant(block.dense), constant(asked))
+        outputs = self._models[part].score(*self._arguments(block, asked))
         z: Logits = outputs["logits"].numpy()
+        if self._alignment:
+            z = z[:, list(self._alignment[part])]
         if self._trees is None or self._files is None:
             return z
         # With cross-fitting a booster has seen just the rows that the network of its part has seen.
@@ -120,3 +149,10 @@ class LoadedTeacher:
         )
         clicks = (1 - self._files.weight) * subclass_click_logits(z) + self._files.weight * trees
         return with_click_logits(z, self._files.calibrations[part].apply(clicks))
+
+
+def _asked(block: Block, training: bool, time_slice: int | None) -> Folds:
+    """The fold, or time slice, that each row asks the click statistics with: int32 [rows]."""
+    if not training:
+        return np.full(len(block), NO_FOLD, np.int32)
+    return block.folds.astype(np.int32) if time_slice is None else np.full(len(block), time_slice, np.int32)

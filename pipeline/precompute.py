@@ -1,4 +1,4 @@
-"""``precompute``: the teacher's raw logits for all rows, whole blocks at a time, shard beside shard."""
+"""``precompute``: the teacher's logits for all rows, and its embeddings, whole blocks at a time, shard beside shard."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from features.spec import SPLITS
 from features.targets import TargetBlock
 from features.tfrecord import write_record
 from pipeline import storage
-from pipeline.beam import run_pipeline
 from pipeline.keys import require_current, targets_key
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
-from pipeline.progress import Progress, amount, watched
+from pipeline.settings import require
+from pipeline.shard_jobs import over_shards, work_file
+from pipeline.teacher_embeddings import find_projection, projection_path, read_projection
 from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run
 
 
@@ -32,17 +33,26 @@ class ScoreShard(beam.DoFn):
         examples: folder of the examples.
         targets: folder of the targets.
         slices: time slices of the training shards by path, for a teacher whose click statistics are ordered by time.
+        projection: file of the map from hidden layers to embeddings; empty for targets without embeddings.
     """
 
     def __init__(
-        self, *, teacher: TeacherFiles, examples: str, targets: str, slices: Mapping[str, int] | None = None
+        self,
+        *,
+        teacher: TeacherFiles,
+        examples: str,
+        targets: str,
+        slices: Mapping[str, int] | None = None,
+        projection: str = "",
     ) -> None:
         self._teacher, self._examples, self._targets, self._slices = teacher, examples, targets, slices or {}
+        self._projection = projection
         self._shared = Shared()
 
     def setup(self) -> None:
         """Loads the teacher, once a process."""
         self._loaded = self._shared.acquire(partial(LoadedTeacher, self._teacher), self._teacher.fingerprint)
+        self._project = read_projection(self._projection) if self._projection else None
 
     def process(self, shard: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Scores one shard, given by its entry in the examples' manifest, unless an earlier attempt has."""
@@ -54,15 +64,27 @@ class ScoreShard(beam.DoFn):
     def _write(self, shard: dict[str, Any]) -> dict[str, Any]:
         source, path = (storage.join(folder, shard["path"]) for folder in (self._examples, self._targets))
         training, time_slice = shard["split"] == "train", self._slices.get(shard["path"])
+        project = self._project
+
+        def embed(block: Block) -> npt.NDArray[np.float16] | None:
+            return None if project is None else project.apply(self._loaded.embed(block, training, time_slice))
+
         out = write_targets(
-            source, path, lambda block: self._loaded.score(block, training, time_slice), self._teacher.fingerprint
+            source,
+            path,
+            lambda block: self._loaded.score(block, training, time_slice),
+            self._teacher.fingerprint,
+            embed,
         )
-        entry = {name: shard[name] for name in ("path", "split", "rows")}
-        return {**entry, "bytes": out.bytes, "checksum": out.checksum}
+        return shard_entry(shard, out)
 
 
 def write_targets(
-    source: str, path: str, score: Callable[[Block], npt.NDArray[np.float32]], teacher: str
+    source: str,
+    path: str,
+    score: Callable[[Block], npt.NDArray[np.float32]],
+    teacher: str,
+    embed: Callable[[Block], npt.NDArray[np.float16] | None] = lambda _: None,
 ) -> storage.HashingWriter:
     """Writes the targets of a shard; returns what was written.
 
@@ -71,43 +93,56 @@ def write_targets(
         path: of its targets.
         score: gives the logits of a block: float32 [rows, K].
         teacher: fingerprint of what gives them.
+        embed: gives its embeddings: float16 [rows, E], or None.
     """
     with storage.open_read(source) as file, storage.publish(path) as out:
         for block in read_blocks(file, source):
-            write_record(out, TargetBlock(score(block), block.offsets, teacher).encode())
+            write_record(out, TargetBlock(score(block), block.offsets, teacher, embed(block)).encode())
     return out
+
+
+def shard_entry(shard: Mapping[str, Any], written: storage.HashingWriter) -> dict[str, Any]:
+    """The manifest's entry of a shard of targets, from that of its examples."""
+    entry = {name: shard[name] for name in ("path", "split", "rows")}
+    return {**entry, "bytes": written.bytes, "checksum": written.checksum}
 
 
 def record_path(targets: str, shard: dict[str, Any]) -> str:
     """File that says that the targets of a shard are finished."""
-    return storage.join(targets, storage.WORK, shard["path"].replace("/", "-") + ".json")
+    return work_file(storage.join(targets, storage.WORK), shard, ".json")
 
 
-def precompute(run: Run, options: PipelineOptions) -> bool:
+def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
     """Makes the targets of a run; returns whether there was anything to do.
 
     Args:
         run: the run directory; the caller holds its lock.
         options: of Beam.
+        embedding: floats of the teacher's embeddings to store with its logits; 0 for none.
+
+    Raises:
+        ConfigError: there are cross-fitted teachers, whose embeddings have nothing in common, or the teacher's last
+            hidden layer has fewer floats.
     """
     require_current(run, TEACHER)
-    key = targets_key(run)
+    key = targets_key(run, embedding)
     if run.is_done(TARGETS, key):
         return False
-    run.begin(TARGETS, key)
     manifest = run.manifest(TEACHER)
-    teacher = TeacherFiles.of(run.file(TEACHER), manifest)
-    shards = [shard for split in SPLITS for shard in run.shards(split)]
-    rows = sum(shard["rows"] for shard in shards)
-    folder = run.file(TARGETS)
-    pipeline = beam.Pipeline(options=options)
-    score = ScoreShard(teacher=teacher, examples=run.file(EXAMPLES), targets=folder, slices=manifest.get("slices", {}))
-    _ = pipeline | "Shards" >> beam.Create(shards) | "Spread" >> beam.Reshuffle() | "Score" >> beam.ParDo(score)
-    progress = Progress("precompute", rows, "rows")
+    require(not (embedding and manifest["folds"]), "embedding must be 0 with cross-fitting", embedding)
+    run.begin(TARGETS, key)
+    teacher, slices = TeacherFiles.of(run.file(TEACHER), manifest), manifest.get("slices", {})
+    embedded = find_projection(run, teacher, embedding, options, slices) if embedding else {}
+    shards, folder = [shard for split in SPLITS for shard in run.shards(split)], run.file(TARGETS)
+    score = ScoreShard(
+        teacher=teacher,
+        examples=run.file(EXAMPLES),
+        targets=folder,
+        slices=slices,
+        projection=projection_path(run) if embedding else "",
+    )
     done = storage.join(folder, storage.WORK)
-    with watched(progress, lambda: rows * storage.count_files(done, ".json") / len(shards)):
-        run_pipeline(pipeline)
-    progress.close(f"{amount(rows)} rows")
+    over_shards("precompute", shards, score, options, done, ".json")
     entries = [storage.read_json(record_path(folder, shard)) for shard in shards]
     storage.remove(done)
     contents = {
@@ -115,6 +150,7 @@ def precompute(run: Run, options: PipelineOptions) -> bool:
         "teacher": teacher.fingerprint,
         "outputs": manifest["outputs"],
         **{name: manifest[name] for name in ("folds", "label", "parameters", "calibration", "settings")},
+        **embedded,
         "shards": entries,
     }
     run.finish(TARGETS, key, contents)

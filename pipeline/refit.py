@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -18,14 +19,13 @@ from features.splits import WITHOUT_VALIDATION
 from models.methods import METHODS
 from pipeline import storage
 from pipeline.config import Config, build
-from pipeline.keys import finished_students, is_complete, require_current
+from pipeline.keys import finished_students, is_complete, needed_sources, require_current
 from pipeline.originals import RECORD, refit_record, valid_logloss
-from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.report import report
-from pipeline.run import write_provenance
-from pipeline.settings import PreprocessConfig
-from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run, student_stage
+from pipeline.run import make_targets, write_provenance
+from pipeline.settings import DerivedConfig, PreprocessConfig, TargetsConfig
+from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run, derived_stage, student_stage
 
 
 def refit(
@@ -73,7 +73,7 @@ def refit(
     from pipeline.train_teacher import train_teacher
 
     train_teacher(run, config.teacher_config(), parallel, deterministic, original)
-    precompute(run, options)
+    make_targets(run, config, methods, options)
     for method in methods:
         distill(run, method, config.student_config(method), original=original)
     if run.spec().rows["test"]:
@@ -94,12 +94,17 @@ def refit_config(original: Run, methods: list[str]) -> Config:
             f"--run must have validation rows, for a refit to train on. Received: split {given['split']} "
             f"({original.path})."
         )
+    derived: dict[str, Any] = {}
+    for source in needed_sources(methods):
+        derived |= original.manifest(derived_stage(source))["settings"]
     preprocessing: PreprocessConfig = build(PreprocessConfig, given, "manifest.json of the examples")
     return Config(
         replace(preprocessing, split=WITHOUT_VALIDATION + preprocessing.split),
         original.manifest(TEACHER)["settings"],
         {},
         {method: original.manifest(student_stage(method))["settings"] for method in methods},
+        targets=TargetsConfig(original.manifest(TARGETS).get("embedding", 0)),
+        derived=build(DerivedConfig, derived, "manifest.json of derived targets"),
     )
 
 

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from features.errors import ArtifactError
-from features.spec import ExamplesSpec
 from models.metrics import METRICS
+from pipeline import report_frames as frames
 from pipeline import storage
+from pipeline.compare_plan import FOLDER
 from pipeline.inspect_run import inspect
 from pipeline.keys import evaluation_key
+from pipeline.report_comparison import Comparison
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
-from pipeline.workspace import EXAMPLES, REPORT, TARGETS, Run
+from pipeline.report_provenance import of_examples, of_models
+from pipeline.workspace import REPORT, TARGETS, Run
 
+COMPARISON = "comparison.json"
+
+_TITLE = "Click model distillation"
 _SPLIT_NAMES = {"valid": "validation", "test": "test"}
 
 
 def report(run: Run) -> str:
-    """Writes ``report/index.html``; returns its path."""
+    """Writes ``report/index.html``, and beside it the comparison of methods if the run has one; returns its path."""
     data = report_data(run)
+    if data.comparison is not None:
+        storage.write_json(run.file(REPORT, COMPARISON), storage.read_json(run.file(FOLDER, COMPARISON)))
     path = run.file(REPORT, "index.html")
     storage.write_bytes(path, render(data).encode())
     return path
 
 
 def report_data(run: Run) -> ReportData:
-    """What the page shows, from the files of the run alone."""
+    """What the page shows, from the files of the run alone.
+
+    Raises:
+        ArtifactError: the run has neither an evaluation of its present models nor a comparison of methods.
+    """
+    path = run.file(FOLDER, COMPARISON)
+    if not storage.exists(path):
+        return _with_models(run, None)
+    comparison = Comparison.of(storage.read_json(path))
+    if _is_evaluated(run):
+        return _with_models(run, comparison)
+    return ReportData(
+        title=_TITLE,
+        summary="",
+        metrics=pd.DataFrame(),
+        comparison=comparison,
+        tables=inspect(run),
+        provenance=of_examples(run),
+    )
+
+
+def _is_evaluated(run: Run) -> bool:
+    """Whether there is an evaluation of the present models."""
+    stages = (REPORT, TARGETS)
+    finished = all(storage.exists(run.file(stage, "manifest.json")) for stage in stages)
+    return finished and run.is_done(REPORT, evaluation_key(run))
+
+
+def _with_models(run: Run, comparison: Comparison | None) -> ReportData:
     run.manifest(REPORT)
     if not run.is_done(REPORT, evaluation_key(run)):
         raise ArtifactError(
@@ -42,19 +76,25 @@ def report_data(run: Run) -> ReportData:
     models, splits = found["models"], found["splits"]
     teacher = models["teacher"]
     return ReportData(
-        title="Click model distillation",
+        title=_TITLE,
         summary=summary(found),
         metrics=metric_table(found),
-        costs=_rows(models, lambda m: {name: m[name] for name in ("parameters", "bytes", "rows_per_second")}),
-        calibration=_rows(models, lambda m: m["calibration"]),
+        costs=frames.of_models(
+            models, lambda m: {name: m[name] for name in ("parameters", "bytes", "rows_per_second")}
+        ),
+        calibration=frames.of_models(models, lambda m: m["calibration"]),
         differences=pd.DataFrame(found["comparisons"]),
-        histories=_histories(run, models),
+        histories=frames.histories(run, models),
         reliability={name: pd.DataFrame(model["reliability"]) for name, model in models.items()},
+        by_frequency=frames.by_frequency(models),
         health=pd.DataFrame(teacher["health"]),
         agreement=pd.DataFrame(teacher.get("agreement", [])),
-        bayes=_bayes(models, splits),
+        diagnosis=pd.DataFrame(teacher.get("diagnosis", [])),
+        subclass_map=pd.DataFrame(teacher.get("subclass_map", [])),
+        bayes=frames.bayes(models, splits),
+        comparison=comparison,
         tables=inspect(run),
-        provenance=[*_origin(found), *_provenance(run), *_settings(models)],
+        provenance=[*of_examples(run), *of_models(run, found)],
         notes=_notes(found),
     )
 
@@ -147,91 +187,11 @@ def _pair(row: dict[str, Any]) -> str:
     return f"{method} - {baseline}"
 
 
-def _rows(models: dict[str, Any], columns: Any) -> pd.DataFrame:
-    return pd.DataFrame([{"model": name, **columns(model)} for name, model in models.items()])
-
-
-def _histories(run: Run, models: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    histories = {}
-    for name in models:
-        # With cross-fitting the curve of the first teacher stands for all.
-        files = [run.file(name, file) for file in ("history.csv", "history-0.csv")]
-        path = next((file for file in files if storage.exists(file)), None)
-        if path:
-            with storage.open_read(path) as file:
-                histories[name] = pd.read_csv(io.BytesIO(file.read()))
-    return histories
-
-
-def _bayes(models: dict[str, Any], splits: list[str]) -> pd.DataFrame:
-    """On generated logs: the excess over the Bayes logloss, and its share of the way from `hard` to the teacher."""
-    rows = []
-    for split in splits:
-        excess = {name: model[split].get("excess_over_bayes") for name, model in models.items()}
-        hard, teacher = excess.get("students/hard"), excess["teacher"]
-        known = hard and teacher is not None and hard != teacher
-        for name, value in excess.items():
-            if value is not None:
-                share = (hard - value) / (hard - teacher) if known else math.nan
-                rows.append({"model": name, "split": split, "excess": value, "gap_share": share})
-    return pd.DataFrame(rows)
-
-
-def _provenance(run: Run) -> list[tuple[str, str]]:
-    spec, examples, targets = run.spec(), run.manifest(EXAMPLES), run.manifest(TARGETS)
-    rows = ", ".join(f"{split} {count:,}" for split, count in spec.rows.items())
-    settings = ", ".join(f"{name} {value}" for name, value in examples["settings"].items())
-    config = run.file("config.yaml")
-    versions = yaml.safe_load(storage.read_text(config))["packages"] if storage.exists(config) else {}
-    return [
-        ("Inputs", ", ".join(item["path"] for item in examples["inputs"])),
-        ("Rows", rows),
-        ("Click rate of the training rows", f"{spec.base_rate:.4f}"),
-        *weighting(spec),
-        ("Rejects", f"{spec.rejects:,} of {spec.lines:,} lines"),
-        ("Preprocessing", settings),
-        ("Examples", run.identity(EXAMPLES)),
-        ("Teacher", targets["teacher"]),
-        ("Targets", run.identity(TARGETS)),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
-    ]
-
-
-def weighting(spec: ExamplesSpec) -> list[tuple[str, str]]:
-    """What rows count and how they are resampled, where that is not once and one by one: (name, value)."""
-    rate, schema = spec.negative_rate, spec.schema
-    sampled = f"{rate:g}; each that is left counts as {1 / rate:g}, and probabilities are those of the whole log"
-    items = {
-        "Weights of the rows": schema.weight and f"column {schema.weight}; metrics and click rates are weighted",
-        "Share of the rows without click in the log": sampled if rate < 1 else None,
-        "Intervals": schema.group and f"rows with the same {schema.group} are resampled together",
-    }
-    return [(name, text) for name, text in items.items() if text]
-
-
-def _settings(models: dict[str, Any]) -> list[tuple[str, str]]:
-    """The settings of each model; for students after the first only those that differ from the first one's."""
-    rows, first = [], None
-    for name, model in models.items():
-        shown, title = model["settings"], f"Settings of {name}"
-        if name != "teacher":
-            first = first or shown
-            if shown is not first:
-                shown = {key: value for key, value in shown.items() if value != first[key]}
-                title += ", where they differ from the first student's"
-        rows.append((title, ", ".join(f"{key} {value}" for key, value in shown.items()) or "none"))
-    return rows
-
-
 def _unequal(models: dict[str, Any]) -> list[str]:
     """Settings that make students incomparable, and differ."""
     students = [model["settings"] for name, model in models.items() if name != "teacher"]
     names = ("seed", "embedding_dim", "hidden", "min_count", "statistics", "smoothing")
     return [name for name in names if len({str(student[name]) for student in students}) > 1]
-
-
-def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [("Refit of", found["refit"]["run"])] if "refit" in found else []
 
 
 def _of_outcome(found: dict[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from pipeline.report_comparison import Comparison
+
 SPLITS = {"test": "test", "valid": "validation", "train": "training"}
 
 
@@ -42,6 +44,10 @@ class ReportData:
         bayes: Generated logs only, row a model: model, split (optional), excess (logloss above that of the
             true probability, nats), gap_share (optional: share of the way from `students/hard` to the
             teacher).
+        by_frequency: Row a (model, slice): model, slice (training rows of a row's rarest value), rows, logloss, pcoc.
+        diagnosis: The teacher as one, row a (split, what): split, what, value, low, high; NaN where not known.
+        subclass_map: What subclasses mean: class, subclass, share, column, value, lift, rows; see `report_teacher`.
+        comparison: Of methods, by `compare`; None where there is none. It comes first.
         tables: The data by name, as `pipeline.inspect_run.inspect` gives it.
         provenance: Inputs, split sizes, rejects, settings, versions, fingerprints, date: (name, value).
         notes: Sentences that a reader must know, for example "There are no test rows in this run.".
@@ -58,6 +64,10 @@ class ReportData:
     health: pd.DataFrame = field(default_factory=_frame)
     agreement: pd.DataFrame = field(default_factory=_frame)
     bayes: pd.DataFrame = field(default_factory=_frame)
+    by_frequency: pd.DataFrame = field(default_factory=_frame)
+    diagnosis: pd.DataFrame = field(default_factory=_frame)
+    subclass_map: pd.DataFrame = field(default_factory=_frame)
+    comparison: Comparison | None = None
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     provenance: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()

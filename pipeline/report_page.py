@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline import report_sections
+from pipeline import report_sections, report_teacher
+from pipeline.comparison_sections import sections as sections_of_methods
+from pipeline.comparison_text import verdict
 from pipeline.report_data import ReportData
 from pipeline.report_data_section import data_section
 from pipeline.report_style import STYLE
@@ -41,26 +43,53 @@ _PAGE = """<!DOCTYPE html>
 
 def render(data: ReportData) -> str:
     """Returns the page: HTML without scripts or external resources, readable at any width, light or dark."""
+    compared, of_run = _bodies_of_methods(data), _bodies_of_run(data)
+    first, notes = data.summary, data.notes
+    own = [_section(name, body) for name, body in of_run.items()]
+    if data.comparison is not None:
+        first, notes = verdict(data.comparison), data.comparison.notes
+        own.insert(0, _part(data))
+    names = [*compared, *of_run]
+    return _PAGE.format(
+        title=safe(data.title),
+        style=STYLE,
+        summary=safe(first),
+        notes=_list(notes),
+        nav=element("nav", *(element("a", safe(n), href=f"#{_anchor(n)}") for n in names), aria_label="Sections"),
+        sections="\n".join([*(_section(name, body) for name, body in compared.items()), *own]),
+    )
+
+
+def _bodies_of_methods(data: ReportData) -> dict[str, str]:
+    if data.comparison is None:
+        return {}
+    comparison = data.comparison
+    return {name: body for name, section in sections_of_methods().items() if (body := section(comparison))}
+
+
+def _bodies_of_run(data: ReportData) -> dict[str, str]:
     sections: dict[str, Callable[[ReportData], str]] = {
         "Metrics": report_sections.metrics,
         "Differences": report_sections.differences,
         "Learning curves": report_sections.curves,
         "Reliability": report_sections.reliability,
+        "Rare values": report_sections.frequencies,
         "Size and speed": report_sections.costs,
-        "Subclasses": report_sections.subclasses,
+        "Teacher": report_teacher.diagnosis,
+        "Subclasses": report_teacher.subclasses,
         "Distance to the optimum": report_sections.bayes,
         "Data": data_section,
         "Provenance": report_sections.provenance,
     }
-    bodies = {name: body for name, section in sections.items() if (body := section(data))}
-    return _PAGE.format(
-        title=safe(data.title),
-        style=STYLE,
-        summary=safe(data.summary),
-        notes=_list(data.notes),
-        nav=element("nav", *(element("a", safe(n), href=f"#{_anchor(n)}") for n in bodies), aria_label="Sections"),
-        sections="\n".join(_section(name, body) for name, body in bodies.items()),
-    )
+    return {name: body for name, section in sections.items() if (body := section(data))}
+
+
+def _part(data: ReportData) -> str:
+    """What parts the models of the run from the comparison; nothing where only the data follow."""
+    if not data.summary:
+        return ""
+    words = [element("h2", "The models of this run"), element("p", safe(data.summary)), _list(data.notes)]
+    return element("div", *words, class_="part")
 
 
 def _section(name: str, body: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from pipeline.charts import Estimate, Series, interval_chart, line_chart, reliability_chart
 from pipeline.report_data import SPLITS, ReportData, ordered_splits
+from pipeline.report_parts import grid, say
 from pipeline.report_tables import (
     BETTER,
     DECIMALS,
@@ -17,17 +18,10 @@ from pipeline.report_tables import (
     difference_table,
     metric_table,
     plain_table,
+    slice_table,
     table,
 )
 from pipeline.svg import element, safe
-
-
-def _say(words: str) -> str:
-    return element("p", safe(words), class_="soft")
-
-
-def _grid(charts: Sequence[str], small: bool = False) -> str:
-    return element("div", *charts, class_="charts small" if small else "charts") if charts else ""
 
 
 def _split(name: str) -> str:
@@ -59,7 +53,7 @@ def metrics(data: ReportData) -> str:
         data.calibration,
         {"model": ("Model", 0), "scale": ("Scale", 4), "shift": ("Shift", 4), "reason": ("Remark", 0)},
     )
-    return "".join(parts) + _say(words) + calibration if parts else ""
+    return "".join(parts) + say(words) + calibration if parts else ""
 
 
 def differences(data: ReportData) -> str:
@@ -74,7 +68,7 @@ def differences(data: ReportData) -> str:
     splits = ordered_splits(frame)
     charts = [_difference_chart(frame[frame["split"] == splits[0]], name, splits[0]) for name in ("logloss", "auc")]
     tables = [difference_table(frame[frame["split"] == s], f"Paired differences on {_split(s)} rows") for s in splits]
-    return _say(words) + _grid([chart for chart in charts if chart]) + "".join(tables)
+    return say(words) + grid([chart for chart in charts if chart]) + "".join(tables)
 
 
 def _difference_chart(frame: pd.DataFrame, metric: str, split: str) -> str:
@@ -96,7 +90,7 @@ def curves(data: ReportData) -> str:
     valid = _curve(data, "valid_logloss", "Validation logloss while training", "logloss (nats)", lowest=True)
     train = _curve(data, "train_loss", "Training loss (each model's own objective)", "training loss")
     words = "A ring marks the lowest point. Training losses of different methods are different quantities."
-    return _say(words) + _grid([chart for chart in (valid, train) if chart]) + _best_epochs(histories)
+    return say(words) + grid([chart for chart in (valid, train) if chart]) + _best_epochs(histories)
 
 
 def _curve(data: ReportData, column: str, title: str, y_label: str, lowest: bool = False) -> str:
@@ -136,31 +130,22 @@ def reliability(data: ReportData) -> str:
         "with the 95 % Wilson interval. On the dashed line predicted and observed rates are equal; points"
         " above it: too few clicks predicted."
     )
-    return _say(words) + _grid(charts, small=True) if charts else ""
+    return say(words) + grid(charts, small=True) if charts else ""
+
+
+def frequencies(data: ReportData) -> str:
+    """Returns logloss and PCOC by how often the rarest value of a row was seen in training."""
+    words = (
+        f"{_split(data.main_split).capitalize()} rows by how many training rows have the row's rarest value. Below "
+        "each logloss: PCOC."
+    )
+    shown = slice_table(data.by_frequency, "Logloss by frequency of the rarest value")
+    return say(words) + shown if shown else ""
 
 
 def costs(data: ReportData) -> str:
     """Returns size and speed of the models."""
     return cost_table(data.costs) if len(data.costs) else ""
-
-
-def subclasses(data: ReportData) -> str:
-    """Returns the health of the subclasses and their agreement with hidden kinds."""
-    words = (
-        "Usage: 1 when the subclasses of a class are used equally, 1/S when one takes all. Within-class "
-        "entropy: 0 when every row has one sure subclass. Information: what the subclass says about the "
-        "row beyond its class, at most log2 S bits."
-    )
-    health = {
-        "class": ("Class", 0),
-        "usage": ("Usage", 3),
-        "entropy_nats": ("Within-class entropy (nats)", 3),
-        "information_bits": ("Information (bits)", 3),
-    }
-    agreement = {"class": ("Class", 0), "nmi": ("NMI", 4), "random_nmi": ("NMI of a random partition", 4)}
-    table_of_health = plain_table("Subclasses of the teacher", data.health, health)
-    table_of_kinds = plain_table("Agreement with the hidden kinds of rows", data.agreement, agreement)
-    return (_say(words) if table_of_health else "") + table_of_health + table_of_kinds
 
 
 def bayes(data: ReportData) -> str:
@@ -178,7 +163,7 @@ def bayes(data: ReportData) -> str:
         "excess": ("Excess logloss (nats)", 5),
         "gap_share": ("Share of the gap", 3),
     }
-    return _say(words) + plain_table("Excess over the Bayes logloss", frame, columns)
+    return say(words) + plain_table("Excess over the Bayes logloss", frame, columns)
 
 
 def provenance(data: ReportData) -> str:

@@ -25,7 +25,7 @@ h2 { font-size: 1.35rem; line-height: 1.3; margin: 0 0 .7rem; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
 p { margin: 0 0 .8rem; max-width: 46rem; }
 a { color: var(--accent); }
-a:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .summary {
   font-size: clamp(1.15rem, 2.4vw, 1.5rem); line-height: 1.4; font-weight: 600; max-width: 54rem;
   margin: 0 0 1rem; overflow-wrap: anywhere; text-wrap: pretty;
@@ -39,6 +39,7 @@ nav {
 }
 nav a { text-decoration: none; font-size: .92rem; }
 nav a:hover { text-decoration: underline; }
+.part { margin: 2.6rem 0 0; padding-top: 1.4rem; border-top: 2px solid var(--soft); }
 section { padding-top: 2.2rem; scroll-margin-top: 0; }
 .soft { color: var(--soft); font-size: .92rem; }
 .scroll { overflow-x: auto; margin: 0 0 1rem; border: 1px solid var(--rule); border-radius: 6px; }
@@ -54,6 +55,8 @@ th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 th[scope=row], thead th:first-child { text-align: left; }
 tbody tr.best > * { background: var(--mark); }
 td small, th small { display: block; color: var(--soft); font-size: .8rem; font-weight: 400; }
+table.words td { text-align: left; white-space: normal; min-width: 14rem; }
+table.words thead th { text-align: left; }
 .tag {
   display: block; width: max-content; margin-top: .15rem; padding: 0 .45rem; border: 1px solid currentColor;
   border-radius: 1rem;
@@ -65,6 +68,7 @@ td.value, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, mon
 .charts { display: grid; gap: 1.2rem; margin: .8rem 0 1.2rem; max-width: 70rem; }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
 .charts.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); max-width: none; }
+.charts > .chart:only-child { max-width: 40rem; }
 .chart {
   display: block; width: 100%; height: auto; padding: .7rem; background: var(--paper);
   border: 1px solid var(--rule);
@@ -81,11 +85,26 @@ td.value, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, mon
 .chart .line, .chart .bar { fill: none; stroke: var(--c); stroke-width: 1.8; }
 .chart .marker { fill: var(--c); stroke: var(--paper); stroke-width: .8; }
 .chart .ring { fill: none; stroke: var(--c); stroke-width: 1.3; }
+.chart .band { fill: var(--c); opacity: .16; }
+.chart .leader { stroke: var(--soft); stroke-width: .7; }
+.chart .joined { fill: none; stroke: var(--accent); stroke-width: 6; stroke-linejoin: round; opacity: .22; }
 .chart .interval { stroke: var(--accent); stroke-width: 1.8; }
 .chart .clear { fill: var(--accent); stroke: var(--accent); stroke-width: 1.8; }
 .chart .hollow { fill: var(--paper); stroke: var(--accent); stroke-width: 1.8; }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); }
 .s3 { --c: var(--s3); } .s4 { --c: var(--s4); } .s5 { --c: var(--s5); }
+details { margin: 0 0 .8rem; }
+summary { cursor: pointer; padding: .3rem 0; font-size: .92rem; color: var(--accent); }
+.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); }
+.card { padding: .7rem .8rem; border: 1px solid var(--rule); border-radius: 6px; font-size: .92rem; }
+.card h4 { display: flex; justify-content: space-between; margin: 0; font-size: .95rem; }
+.card ol, .card p { list-style: none; margin: 0; padding: 0; }
+.card li { display: grid; grid-template-columns: 1fr max-content; gap: 0 .6rem; padding: .2rem 0; }
+.card li + li { border-top: 1px solid var(--rule); }
+.card small { grid-column: 1 / -1; color: var(--soft); font-size: .8rem; }
+.named { overflow-wrap: anywhere; }
+.share { height: .4rem; margin: .35rem 0 .4rem; border-radius: .2rem; background: var(--rule); }
+.share > div { height: 100%; border-radius: inherit; background: var(--accent); }
 @media (max-width: 34rem) { th, td, caption { padding: .45rem .6rem; } .key { width: auto; } }
 @media print { .scroll { overflow: visible; } section { break-inside: avoid; } nav { display: none; } }
 """

@@ -14,17 +14,24 @@ DECIMALS = {"logloss": 5, "auc": 5, "ne": 5, "pcoc": 4, "ece": 5, "brier": 5}
 BETTER = {"logloss": "lower", "auc": "higher", "ne": "lower", "pcoc": "", "ece": "lower", "brier": "lower"}
 TITLES = {"logloss": "Logloss", "auc": "AUC", "ne": "NE", "pcoc": "PCOC", "ece": "ECE", "brier": "Brier"}
 STUDENTS = "students/"
+ARROWS = {"lower": " \u2193", "higher": " \u2191", "": " \u2192 1"}
 
 _DASH = "\u2013"
-_ARROWS = {"lower": " \u2193", "higher": " \u2191", "": " \u2192 1"}
 
 
-def table(caption: str, headers: Sequence[str], rows: Iterable[str]) -> str:
-    """Returns a table inside a box of its own that scrolls sideways; `rows` are markup."""
+def table(caption: str, headers: Sequence[str], rows: Iterable[str], wrap: bool = False) -> str:
+    """Returns a table inside a box of its own that scrolls sideways; `rows` are markup.
+
+    Args:
+        caption: Title of the table.
+        headers: Titles of the columns.
+        rows: Markup.
+        wrap: Whether cells hold sentences, which are broken into lines.
+    """
     head = element("tr", *(element("th", safe(h), scope="col") for h in headers))
     parts = element("caption", safe(caption)) + element("thead", head) + element("tbody", *rows)
     box = {"class_": "scroll", "tabindex": 0, "role": "region", "aria_label": caption}
-    return element("div", element("table", parts), **box)
+    return element("div", element("table", parts, class_="words" if wrap else None), **box)
 
 
 def row(name: str, cells: Iterable[str], best: bool = False, tag: str = "", below: str = "") -> str:
@@ -41,8 +48,9 @@ def cell(words: str, *below: str, strong: bool = False) -> str:
 
 
 def number(value: float, decimals: int) -> str:
-    """Formats a number with thousands separators; what is not finite is a dash."""
-    return f"{value:,.{decimals}f}".replace("-", "\u2212") if math.isfinite(value) else _DASH
+    """Formats a number with thousands separators; what is not finite is a dash, and what rounds to 0 has no sign."""
+    shown = f"{round(value, decimals) + 0.0:,.{decimals}f}" if math.isfinite(value) else _DASH
+    return shown.replace("-", "\u2212")
 
 
 def size(count: float) -> str:
@@ -77,7 +85,7 @@ def metric_table(metrics: pd.DataFrame, caption: str) -> str:
         cells = [_metric_cell(record, name, best.get(name) == model) for name in METRICS]
         chosen = best.get("logloss") == model
         rows.append(row(model, cells, best=chosen, tag="best student" if chosen else ""))
-    headers = ["Model", *(TITLES[name] + _ARROWS[BETTER[name]] for name in METRICS)]
+    headers = ["Model", *(TITLES[name] + ARROWS[BETTER[name]] for name in METRICS)]
     return table(caption, headers, rows)
 
 
@@ -111,13 +119,14 @@ def cost_table(costs: pd.DataFrame) -> str:
     )
 
 
-def plain_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, tuple[str, int]]) -> str:
+def plain_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, tuple[str, int]], wrap: bool = False) -> str:
     """Returns a table of names and numbers; nothing when there are no rows.
 
     Args:
         caption: Title of the table.
         frame: Rows; the first of `columns` names the row.
         columns: Column -> (header, decimals); those that `frame` lacks or leaves blank are omitted.
+        wrap: Whether cells hold sentences, which are broken into lines.
     """
     if frame.empty:
         return ""
@@ -127,7 +136,28 @@ def plain_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, tuple[s
         values = [(record[name], columns[name][1]) for name in others]
         shown = [v if isinstance(v, str) else number(float(v), decimals) for v, decimals in values]
         rows.append(row(str(record[first]), [cell(words) for words in shown]))
-    return table(caption, [columns[name][0] for name in (first, *others)], rows)
+    return table(caption, [columns[name][0] for name in (first, *others)], rows, wrap)
+
+
+def slice_table(frame: pd.DataFrame, caption: str) -> str:
+    """Returns a row a model and a column a slice of the rows, with logloss and PCOC; nothing when there are no rows.
+
+    Args:
+        frame: Columns model, slice, rows, logloss and pcoc.
+        caption: Title of the table.
+    """
+    if frame.empty:
+        return ""
+    slices = frame.groupby("slice", sort=False)["rows"].first()
+    rows = []
+    for model, part in frame.groupby("model", sort=False):
+        records = {record["slice"]: record for record in part.to_dict("records")}
+        rows.append(row(str(model), [_slice_cell(records[s]) if s in records else cell(_DASH) for s in slices.index]))
+    return table(caption, ["Model", *(f"{name} ({number(n, 0)} rows)" for name, n in slices.items())], rows)
+
+
+def _slice_cell(record: Mapping) -> str:
+    return cell(number(record["logloss"], DECIMALS["logloss"]), f"PCOC {number(record['pcoc'], DECIMALS['pcoc'])}")
 
 
 def _metric_cell(record: Mapping, name: str, strong: bool) -> str:
@@ -141,7 +171,15 @@ def _difference_cell(record: Mapping, name: str) -> str:
     if _DASH in (low, high):
         return cell(value)
     clear = record["low"] > 0 or record["high"] < 0
-    return cell(value, f"{low} to {high}", _verdict(record["difference"], name, clear), strong=clear)
+    verdict = _verdict(record["difference"], name, clear) + _p_value(record)
+    return cell(value, f"{low} to {high}", verdict, strong=clear)
+
+
+def _p_value(record: Mapping) -> str:
+    p = float(record.get("adjusted_p", math.nan))
+    if not math.isfinite(p):
+        return ""
+    return f", p {p:.3f}" if p >= 0.0005 else ", p < 0.001"
 
 
 def _verdict(difference: float, name: str, clear: bool) -> str:

@@ -11,10 +11,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from features.schema import Schema
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.keys import is_complete
+from pipeline.derive import derive
+from pipeline.keys import is_complete, needed_sources
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.report import report
+from pipeline.settings import require
 from pipeline.workspace import Run
 
 PACKAGES = (
@@ -42,7 +44,7 @@ def run_all(
     parallel: int | None = 1,
     deterministic: bool = False,
 ) -> bool:
-    """Runs preprocess, train-teacher, precompute, distill, evaluate and report.
+    """Runs preprocess, train-teacher, precompute, derive, distill, evaluate and report.
 
     Args:
         run: the run directory; the caller holds its lock.
@@ -58,9 +60,14 @@ def run_all(
 
     Returns:
         whether there was anything to do.
+
+    Raises:
+        ConfigError: a student needs embeddings, which cross-fitted teachers do not have in common.
     """
     changed = preprocess(run, inputs, schema, config.preprocess, options, force)
     config = config.for_rows(run.spec().rows["train"])
+    folds, embedding = config.teacher_config().folds, config.embedding_for(methods)
+    require(not (folds and embedding), "folds must be 0 where a student needs the teacher's embeddings", folds)
     write_provenance(run, config)
     if not changed and is_complete(run, config, methods):
         return False
@@ -71,12 +78,19 @@ def run_all(
     from pipeline.train_teacher import train_teacher
 
     train_teacher(run, config.teacher_config(), parallel, deterministic)
-    precompute(run, options)
+    make_targets(run, config, methods, options)
     for method in methods:
         distill(run, method, config.student_config(method))
     evaluate(run)
     report(run)
     return True
+
+
+def make_targets(run: Run, config: Config, methods: Sequence[str], options: PipelineOptions) -> None:
+    """The teacher's targets and those that are derived from them, as the students of these methods need them."""
+    precompute(run, options, config.embedding_for(methods))
+    for source in needed_sources(methods):
+        derive(run, source, config.derived, options)
 
 
 def write_provenance(run: Run, config: Config) -> None:

@@ -214,6 +214,38 @@ class TeacherConfig(TrainingConfig):
         )
 
 
+EMBEDDING = 32
+"""Floats of the embeddings that `run` stores where a student needs them and nothing is said of their number."""
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """Settings of ``precompute``."""
+
+    embedding: int = setting(
+        0, "floats of the teacher's embeddings that are stored with its logits; 0 for none (cross-fitted teachers)"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.embedding >= 0, "embedding must not be negative", self.embedding)
+
+
+@dataclass(frozen=True)
+class DerivedConfig:
+    """Settings of ``derive``."""
+
+    pseudo_subclasses: int = setting(5, "lelp: pseudo-subclasses of each class, at most 2 less than the embedding")
+    lelp_temperature: float = setting(1.0, "lelp: temperature of the pseudo-subclasses; above 1 they are less sharp")
+    centroid_temperature: float = setting(1.0, "centroids: temperature of the nearness to the centres")
+    seed: int = setting(0, "lelp: of the rotations; random: of the order of the subclasses")
+
+    def __post_init__(self) -> None:
+        require(self.pseudo_subclasses > 0, "pseudo_subclasses must be positive", self.pseudo_subclasses)
+        require(self.lelp_temperature > 0, "lelp_temperature must be positive", self.lelp_temperature)
+        require(self.centroid_temperature > 0, "centroid_temperature must be positive", self.centroid_temperature)
+        require(0 <= self.seed < 1 << 32, "seed must be at least 0 and below 2^32", self.seed)
+
+
 @dataclass(frozen=True)
 class StudentConfig(TrainingConfig):
     """Settings of ``distill``, for one method."""
@@ -243,6 +275,10 @@ class StudentConfig(TrainingConfig):
     relations_negatives: int = setting(8, "other rows that each pair of relationship matching is compared with")
     relation_rows: int = setting(256, "rows of a batch that similarity and relationship matching look at")
     reused: float = setting(0.0, "weight of the match with the teacher's embedding, below its classifier (2203.14001)")
+    gate: str = setting(
+        "refuse",
+        "what happens if the teacher is clearly worse than a finished student of method hard: refuse, warn, or off",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,6 +295,7 @@ class StudentConfig(TrainingConfig):
             require(getattr(self, name) > 1, f"{name} must be at least 2", getattr(self, name))
         require(self.relations_temperature > 0, "relations_temperature must be positive", self.relations_temperature)
         require(self.relations_negatives > 0, "relations_negatives must be positive", self.relations_negatives)
+        one_of("gate", self.gate, ("refuse", "warn", "off"))
 
     @property
     def needs_embeddings(self) -> bool:
@@ -270,7 +307,7 @@ class StudentConfig(TrainingConfig):
 class CompareConfig:
     """Settings of ``compare``."""
 
-    methods: str = setting("hard,kd,subclass", "what is compared, with commas: methods, arms of compare, arms of the file")
+    methods: str = setting("hard,kd,subclass", "what is compared, with commas: methods, built-in arms and the file's own")
     baseline: str = setting("hard", "what each of them is compared with")
     fractions: str = setting("1", "shares of the training rows that students see, with commas, such as 3%,0.1,1")
     seeds: int = setting(5, "trainings of each method; a seed fixes teacher and student")

@@ -7,21 +7,16 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
-from features.blocks import Block, read_blocks
-from features.errors import ArtifactError, ConfigError, DataError
+from features.errors import ConfigError, DataError
 from features.spec import ExamplesSpec
 from features.statistics import ClickCounts
-from features.targets import TargetBlock
-from features.tfrecord import read_records
 from features.vocabulary import Vocabulary
 from models.backend import tf
 from models.inputs import ShardFiles
 from models.tables import TableLayout
 from pipeline import storage
 from pipeline.analyze import read_vocabulary
+from pipeline.stored_rows import blocks_of, embedding_size, outcome_of, read_with_targets, wrong_targets
 from pipeline.workspace import EXAMPLES, TARGETS, Run
 
 
@@ -49,30 +44,6 @@ def require_blocks(spec: ExamplesSpec) -> None:
         )
 
 
-def outcome_of(spec: ExamplesSpec, label: str) -> int | None:
-    """Position of the outcome column that a model learns in place of the label; None for the label itself.
-
-    Raises:
-        ConfigError: the schema has no such outcome.
-    """
-    if not label:
-        return None
-    known = spec.schema.outcomes
-    if label not in known:
-        rule = f"one of its outcomes ({', '.join(known)})" if known else "left out, as its schema has no outcome"
-        raise ConfigError(f"label must be a column of the log that is {rule}. Received: {label}.")
-    return known.index(label)
-
-
-def labels_of(block: Block, outcome: int | None) -> npt.NDArray[np.uint8]:
-    """The labels of a block, or one of its outcomes: uint8 [rows]."""
-    if outcome is None:
-        return block.labels
-    assert block.outcomes is not None
-    labels: npt.NDArray[np.uint8] = block.outcomes[:, outcome]
-    return labels
-
-
 def example_files(run: Run, spec: ExamplesSpec, split: str, label: str = "") -> ShardFiles:
     """The shards of a split, without targets.
 
@@ -97,45 +68,29 @@ def example_files(run: Run, spec: ExamplesSpec, split: str, label: str = "") -> 
     )
 
 
-def target_files(run: Run, spec: ExamplesSpec, split: str) -> ShardFiles:
-    """The shards of a split, with the targets of the same shards beside them."""
-    manifest = run.manifest(TARGETS)
-    targets = [run.file(TARGETS, shard["path"]) for shard in run.filled_shards(split, TARGETS)]
+def target_files(
+    run: Run, spec: ExamplesSpec, split: str, stage: str = TARGETS, embeddings: bool = False
+) -> ShardFiles:
+    """The shards of a split, with the targets of the same shards beside them.
+
+    Args:
+        run: the run directory.
+        spec: of its examples.
+        split: one of :data:`features.spec.SPLITS`.
+        stage: of the targets, see :func:`pipeline.workspace.target_stage`.
+        embeddings: whether to read the teacher's embeddings too.
+
+    Raises:
+        ArtifactError: the targets have no embeddings.
+        ConfigError: see :func:`require_blocks`.
+    """
+    manifest = run.manifest(stage)
     return replace(
-        example_files(run, spec, split), targets=targets, teacher=manifest["teacher"], outputs=manifest["outputs"]
-    )
-
-
-def blocks_of(path: str) -> Iterator[Block]:
-    """The blocks of a shard.
-
-    Raises:
-        ArtifactError: the file is damaged.
-    """
-    with storage.open_read(path) as file:
-        yield from read_blocks(file, path)
-
-
-def read_with_targets(examples: str, targets: str, teacher: str) -> Iterator[tuple[Block, TargetBlock]]:
-    """The blocks of a shard with their targets.
-
-    Raises:
-        ArtifactError: a file is damaged, or the targets belong to other rows or another teacher.
-    """
-    with storage.open_read(examples) as example_file, storage.open_read(targets) as target_file:
-        records = (TargetBlock.decode(record, targets) for record in read_records(target_file, targets))
-        for block, target in itertools.zip_longest(read_blocks(example_file, examples), records):
-            if block is None or target is None or not np.array_equal(block.offsets, target.offsets):
-                raise _wrong_targets("belong to the rows of their examples", "others", targets)
-            if target.teacher != teacher:
-                received = f"{target.teacher} instead of {teacher}"
-                raise _wrong_targets("come from the teacher of their manifest", received, targets)
-            yield block, target
-
-
-def _wrong_targets(rule: str, received: str, path: str) -> ArtifactError:
-    return ArtifactError(
-        f"Targets must {rule}. Received: {received} ({path}); remove the folder of the targets and run precompute."
+        example_files(run, spec, split),
+        targets=[run.file(stage, shard["path"]) for shard in run.filled_shards(split, stage)],
+        teacher=manifest["teacher"],
+        outputs=manifest["outputs"],
+        embedding=embedding_size(run, stage) if embeddings else 0,
     )
 
 
@@ -162,7 +117,9 @@ def _check(shards: ShardFiles) -> None:
             continue
         for _, target in read_with_targets(examples, targets, shards.teacher):
             if target.logits.shape[1] != shards.outputs:
-                raise _wrong_targets(f"have {shards.outputs} logits a row", f"{target.logits.shape[1]}", targets)
+                raise wrong_targets(f"have {shards.outputs} logits a row", f"{target.logits.shape[1]}", targets)
+            if shards.embedding and target.width != shards.embedding:
+                raise wrong_targets(f"have {shards.embedding} floats of embedding a row", f"{target.width}", targets)
 
 
 def read_vocabularies(run: Run, spec: ExamplesSpec) -> list[Vocabulary]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -56,6 +56,17 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Returns at most about `count` round numbers within [low, high], both above 0, spread over the powers of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= count:
+            break
+    return ticks if len(ticks) > 1 else nice_ticks(low, high, count)
+
+
 def tick_labels(ticks: Sequence[float]) -> list[str]:
     """Formats ticks with the decimals that tell them apart; from a thousand on with k, M or G."""
     largest = max(map(abs, ticks), default=0.0)
@@ -79,35 +90,56 @@ def signed(value: float, decimals: int, plus: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear axis from data to pixels.
+    """A linear or logarithmic axis from data to pixels.
 
     Attributes:
         low: Value at pixel `start`.
         high: Value at pixel `end`; above `low`.
         start: Pixel of `low`.
         end: Pixel of `high`; below `start` on an axis that points up.
+        log: Whether it is logarithmic; all values are above 0 then.
     """
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     @classmethod
     def around(
-        cls, values: Sequence[float], start: float, end: float, margin: float = 0.05, zero: bool = False
+        cls,
+        values: Sequence[float],
+        start: float,
+        end: float,
+        margin: float = 0.05,
+        zero: bool = False,
+        log: bool = False,
     ) -> Axis:
-        """Returns the axis that shows all finite values (and 0 when `zero`) with a margin at both ends."""
-        known = [float(v) for v in values if math.isfinite(v)] + ([0.0] if zero else [])
+        """Returns the axis that shows all finite values (and 0 when `zero`) with a margin at both ends.
+
+        A logarithmic one goes to twice its lowest value at least: small differences are to look small.
+        """
+        known = [math.log10(v) if log else float(v) for v in values if math.isfinite(v) and (v > 0 or not log)]
+        known += [0.0] if zero else []
         low, high = min(known, default=0.0), max(known, default=1.0)
+        if log:
+            room = max((high - low) * margin, (math.log10(2) - (high - low)) / 2)
+            return cls(10 ** (low - room), 10 ** (high + room), start, end, log)
         room = (high - low) * margin or abs(high) * 0.1 or 1.0
         return cls(low - room, high + room, start, end)
 
     def __call__(self, value: float) -> float:
         """Returns the pixel of `value`."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
 
-    def ticks(self, count: int = 5) -> list[tuple[float, str]]:
-        """Returns (pixel, label) of each tick."""
-        values = nice_ticks(self.low, self.high, count)
-        return [(self(value), words) for value, words in zip(values, tick_labels(values), strict=True)]
+    def ticks(
+        self, count: int = 5, words: Callable[[Sequence[float]], Sequence[str]] = tick_labels
+    ) -> list[tuple[float, str]]:
+        """Returns (pixel, label) of each tick; `words` gives the labels."""
+        values = (log_ticks if self.log else nice_ticks)(self.low, self.high, count)
+        return [(self(value), text) for value, text in zip(values, words(values), strict=True)]

@@ -18,7 +18,8 @@ from models.inputs import ShardFiles
 from models.parts import folds_of_part
 from models.tables import CrossStatistics, FoldTables, TableLayout
 from pipeline.settings import TeacherConfig
-from pipeline.stage_inputs import blocks_of, click_counts, example_files, labels_of, read_vocabularies, table_layout
+from pipeline.stage_inputs import click_counts, example_files, read_vocabularies, table_layout
+from pipeline.stored_rows import blocks_of, labels_of
 from pipeline.workspace import Run
 
 

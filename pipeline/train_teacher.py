@@ -16,6 +16,7 @@ from models.layers import parameters
 from models.training import CHECKPOINTS
 from models.workers import is_chief, workers
 from pipeline import storage
+from pipeline.align_parts import Alignment, align_parts
 from pipeline.boost import boost_teacher
 from pipeline.calibrate import calibration_json, mean_calibration
 from pipeline.config import plain
@@ -65,10 +66,12 @@ def train_teacher(
     if not is_chief():
         return True
     records = [storage.read_json(_record(run, part)) for part in parts]
-    contents = _contents(run, config, records) | slices
+    aligned = align_parts(run, [record["model"] for record in records]) if config.folds else None
+    contents = _contents(run, config, records, aligned) | slices
     if config.boosted:
         contents |= boost_teacher(run, config, contents, original)
-    storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": records})
+    agreements = {"agreement": aligned.agreements} if aligned else {}
+    storage.write_json(run.file(TEACHER, "metrics.json"), {"parts": records, **agreements})
     storage.remove(run.file(TEACHER, storage.WORK))
     run.finish(TEACHER, key, contents)
     return True
@@ -93,18 +96,22 @@ def _require_trainable(run: Run, config: TeacherConfig, refit: bool) -> None:
         require_lightgbm()
 
 
-def _contents(run: Run, config: TeacherConfig, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _contents(
+    run: Run, config: TeacherConfig, records: list[dict[str, Any]], aligned: Alignment | None
+) -> dict[str, Any]:
     calibrations = [Calibration(**record["calibration"]) for record in records]
+    orders = aligned.orders if aligned else []
     return {
         "sources": {EXAMPLES: run.identity(EXAMPLES)},
         "folds": config.folds,
         "outputs": 2 * config.subclasses,
         "label": config.label,
         "models": [record["model"] for record in records],
-        "fingerprint": digest([record["fingerprint"] for record in records]),
+        "fingerprint": digest([*(record["fingerprint"] for record in records), *orders]),
         "parameters": sum(record["parameters"] for record in records),
         "calibration": calibration_json(mean_calibration(calibrations)),
         "settings": plain(config),
+        **({"alignment": orders} if aligned else {}),
     }
 
 

@@ -69,7 +69,10 @@ def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
 
     require_local(run)
     require_validation(run.spec())
-    train = _teacher_trial(run, config) if model == TEACHER else _student_trial(run, model)
+    if model == TEACHER:
+        train = _teacher_trial(run, config)
+    else:
+        train = _student_trial(run, model, config.student_config(model).needs_embeddings)
     deadline = time.monotonic() + seconds
     return search(task, train, run.file(TUNE, model), lambda: deadline - time.monotonic())
 
@@ -89,11 +92,11 @@ def _teacher_trial(run: Run, config: Config) -> Train:
     return train
 
 
-def _student_trial(run: Run, method: str) -> Train:
+def _student_trial(run: Run, method: str, embeddings: bool) -> Train:
     from pipeline.fitting import Circumstances
     from pipeline.student_part import StudentData, train_student
 
-    data = StudentData.read(run, METHODS[method].needs_targets)
+    data = StudentData.read(run, METHODS[method], embeddings)
 
     def train(settings: dict[str, Any], progress: Callable[[float, str], None], report: Report, folder: str) -> object:
         config = build(StudentConfig, settings, method)

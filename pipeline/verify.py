@@ -21,9 +21,9 @@ from pipeline.plan import ALL
 from pipeline.storage import InputFile
 from pipeline.verify_log import Starts, check_entry, check_raw, open_starts, place, read_rejects, unchanged
 from pipeline.verify_rows import ShardContents, TrainingSums, check_shard
-from pipeline.verify_targets import check_targets
+from pipeline.verify_targets import check_targets, target_files, target_stages
 from pipeline.verify_vocabulary import check_spec, check_vocabularies
-from pipeline.workspace import EXAMPLES, TARGETS, Run
+from pipeline.workspace import EXAMPLES, Run
 
 
 def verify(run: Run, progress: Callable[[int], object] = lambda rows: None) -> Findings:
@@ -160,8 +160,7 @@ def _check_files(run: Run, spec: ExamplesSpec, manifest: dict[str, Any], finding
         EXAMPLES: {"manifest.json", "spec.json", *vocabularies, *shards},
         "rejected": {entry["rejected"]["path"] for entry in manifest["entries"] if entry["rejected"]},
     }
-    if storage.exists(run.file(TARGETS, "manifest.json")):
-        expected[TARGETS] = {"manifest.json", *(shard["path"] for shard in run.manifest(TARGETS)["shards"])}
+    expected |= {stage: target_files(run, stage) for stage in target_stages(run)}
     for folder, names in expected.items():
         found = set(_files_below(run.file(folder)))
         for name in sorted(found - names):

@@ -11,11 +11,25 @@ import numpy as np
 from features.errors import ArtifactError
 from features.targets import TargetBlock
 from features.tfrecord import read_records
+from models.methods import SOURCES
 from pipeline import storage
 from pipeline.findings import Findings
 from pipeline.keys import require_current
 from pipeline.verify_rows import ShardContents, block_digest
-from pipeline.workspace import TARGETS, Run
+from pipeline.workspace import TARGETS, Run, derived_stage
+
+
+def target_stages(run: Run) -> list[str]:
+    """The finished stages of a run that hold targets: the teacher's, and those that are derived from them."""
+    stages = [TARGETS, *map(derived_stage, SOURCES)]
+    return [stage for stage in stages if storage.exists(run.file(stage, "manifest.json"))]
+
+
+def target_files(run: Run, stage: str) -> set[str]:
+    """The files of a stage of targets, relative to its folder."""
+    manifest = run.manifest(stage)
+    head = [manifest["head"]] if "head" in manifest else []
+    return {"manifest.json", *head, *(shard["path"] for shard in manifest["shards"])}
 
 
 def check_targets(run: Run, shards: Mapping[str, ShardContents], findings: Findings) -> str:
@@ -29,20 +43,26 @@ def check_targets(run: Run, shards: Mapping[str, ShardContents], findings: Findi
     Returns:
         what was proved, for people.
     """
-    if not storage.exists(run.file(TARGETS, "manifest.json")):
-        return "none yet"
-    try:
-        require_current(run, TARGETS)
-    except ArtifactError:
-        return "not checked: they were made from other examples or another teacher"
-    manifest = run.manifest(TARGETS)
+    proved = []
+    for stage in target_stages(run):
+        name = "" if stage == TARGETS else f"{stage}: "
+        try:
+            require_current(run, stage)
+        except ArtifactError:
+            proved.append(f"{name}not checked: they were made from other examples or another teacher")
+            continue
+        proved.append(name + _check_stage(run, stage, shards, findings))
+    return "; ".join(proved) or "none yet"
+
+
+def _check_stage(run: Run, stage: str, shards: Mapping[str, ShardContents], findings: Findings) -> str:
+    manifest = run.manifest(stage)
     described = {shard["path"]: shard for shard in manifest["shards"]}
-    where = run.file(TARGETS, "manifest.json")
-    findings.equal(sorted(described), sorted(shards), "The shards of the targets", where)
+    findings.equal(sorted(described), sorted(shards), "The shards of the targets", run.file(stage, "manifest.json"))
     for path in sorted(set(described) & set(shards)):
-        data = findings.read(run.file(TARGETS, path), described[path])
+        data = findings.read(run.file(stage, path), described[path])
         if data is not None:
-            _check_shard(data, shards[path].digests, manifest, findings, run.file(TARGETS, path))
+            _check_shard(data, shards[path].digests, manifest, findings, run.file(stage, path))
     return f"{sum(shard['rows'] for shard in manifest['shards']):,} rows of teacher {manifest['teacher']}"
 
 
@@ -61,3 +81,6 @@ def _check_shard(
         findings.equal(block.teacher, manifest["teacher"], "The teacher of a block of targets", where)
         findings.equal(block.logits.shape[1], manifest["outputs"], "The logits of a row", where)
         findings.check(bool(np.isfinite(block.logits).all()), "Logits must be finite", "others", where)
+        findings.equal(block.width, manifest.get("embedding", 0), "The floats of an embedding", where)
+        finite = block.embedding is None or bool(np.isfinite(block.embedding).all())
+        findings.check(finite, "Embeddings must be finite", "others", where)

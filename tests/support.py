@@ -33,7 +33,13 @@ def flags(settings: dict[str, str], prefix: str = "") -> list[str]:
 SMALL = [*flags(TEACHER, "teacher-"), *flags(STUDENT, "student-")]
 """Flags of ``run`` that make it last seconds."""
 
-_MAIN = "import json, sys; from pipeline.cli import main; [main(line) for line in json.loads(sys.argv[1])]"
+GARBAGE = 50_000
+"""Objects after which Python looks for garbage: at its default a sixth of the time goes there, and finds little."""
+
+_MAIN = (
+    f"import gc; gc.set_threshold({GARBAGE})\n"
+    "import json, sys; from pipeline.cli import main; [main(line) for line in json.loads(sys.argv[1])]"
+)
 
 
 def ctr_distill(*commands: Sequence[str], code: int = 0) -> subprocess.CompletedProcess[str]:

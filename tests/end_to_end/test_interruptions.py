@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support import METHODS as ALL_METHODS
 from support import ROOT, Made, files_of
 
 from models.training import TENSORBOARD
 
 KILLS = 10
+METHODS = ("hard", "subclass")
+"""One that needs no targets, and one that does; the undisturbed run has more."""
 _SECONDS = re.compile(r"^(.*?): .*\((\d+\.\d) s\)$")
 
 
@@ -53,14 +56,19 @@ class Attempt:
             for line in stream:
                 self.lines.append(line.rstrip("\n"))
 
-    def wait_for(self, titles: list[str]) -> bool:
-        """Waits until one of the stages has begun; False if the command ended before."""
-        wanted = {f"{title} ..." for title in titles}
+    def wait_for(self, titles: list[str]) -> str:
+        """Waits until one of the stages has begun and returns it, or nothing if the command ended before."""
         while self.process.poll() is None:
-            if wanted & set(self.lines):
-                return True
+            if begun := [title for title in titles if f"{title} ..." in self.lines]:
+                return begun[0]
             time.sleep(0.01)
-        return False
+        return ""
+
+    def wait_in(self, title: str, seconds: float) -> None:
+        """Waits so long, but no longer than until the end of the stage."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None and title not in stages_of(self.lines):
+            time.sleep(0.01)
 
     def kill(self) -> bool:
         """Kills the whole process group; False if the command had already ended."""
@@ -69,6 +77,11 @@ class Attempt:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         return running
+
+
+def stages_of(lines: list[str]) -> dict[str, float]:
+    """The stages that have ended, and their seconds."""
+    return {match[1]: float(match[2]) for line in lines if (match := _SECONDS.match(line))}
 
 
 def moments(stderr: str, seed: int) -> list[tuple[list[str], float]]:
@@ -81,7 +94,7 @@ def moments(stderr: str, seed: int) -> list[tuple[list[str], float]]:
     Returns:
         for each moment the stage that it lies in, with all later ones, and the seconds since that stage began.
     """
-    stages = [(match[1], float(match[2])) for line in stderr.splitlines() if (match := _SECONDS.match(line))]
+    stages = list(stages_of(stderr.splitlines()).items())
     titles, total = [title for title, _ in stages], sum(seconds for _, seconds in stages)
     generator = random.Random(seed)
     found = []
@@ -108,13 +121,15 @@ def survived(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same command in another directory, killed ten times and started again each time, and then left alone."""
     path = tmp_path_factory.mktemp("survived") / "run"
     arguments = [str(path) if argument == made.run.path else argument for argument in made.arguments]
-    arguments.append("--deterministic")
+    arguments += ["--methods", ",".join(METHODS), "--deterministic"]
+    others = tuple(f"student {method}:" for method in ALL_METHODS if method not in METHODS)
+    undisturbed = [line for line in made.stderr.splitlines() if not line.startswith(others)]
     killed = 0
-    for titles, lag in moments(made.stderr, seed=20):
+    for titles, lag in moments("\n".join(undisturbed), seed=20):
         attempt = Attempt.start(arguments)
-        # The machine may be slower or faster than it was: the clock starts with the stage.
-        if attempt.wait_for(titles):
-            time.sleep(lag)
+        # The machine may be slower or faster than it was: the clock starts with the stage, and ends with it.
+        if title := attempt.wait_for(titles):
+            attempt.wait_in(title, lag)
         killed += attempt.kill()
         assert not [line for line in attempt.lines if "rror" in line], attempt.lines
     assert killed >= KILLS - 2, "nearly all of them came before the end"
@@ -128,22 +143,22 @@ def test_outputs_are_the_same_byte_for_byte(made: Made, survived: Path, stage: s
     assert files_of(survived / stage) == files_of(made.run.file(stage))
 
 
+def names_of(run: str | Path) -> set[Path]:
+    """All files and folders of a run, but for logs: each attempt has one of its own, named after time and process."""
+    root = Path(run)
+    return {path.relative_to(root) for path in root.rglob("*") if path.is_dir() or TENSORBOARD not in path.parts}
+
+
 def test_no_file_is_missing_and_none_is_left_behind(made: Made, survived: Path) -> None:
-    # Each attempt has a log of its own, named after time and process.
-    found, expected = (
-        sorted(name for name in files_of(folder) if TENSORBOARD not in Path(name).parts)
-        for folder in (survived, made.run.path)
-    )
-    assert found == expected
-    folders = [str(path.relative_to(survived)) for path in survived.rglob("*") if path.is_dir()]
-    assert sorted(folders) == sorted(
-        str(path.relative_to(made.run.path)) for path in Path(made.run.path).rglob("*") if path.is_dir()
-    )
+    others = tuple(str(Path("students", method)) for method in ALL_METHODS if method not in METHODS)
+    expected = {path for path in names_of(made.run.path) if not str(path).startswith(others)}
+    assert names_of(survived) == expected
 
 
-def test_students_and_metrics_are_the_same(made: Made, survived: Path) -> None:
-    for stage in Path(made.run.file("students")).iterdir():
-        name = f"students/{stage.name}/manifest.json"
-        assert (survived / name).read_bytes() == (Path(made.run.path) / name).read_bytes()
+def test_students_and_rejects_are_the_same(made: Made, survived: Path) -> None:
+    assert {path.name for path in (survived / "students").iterdir()} == set(METHODS)
+    for method in METHODS:
+        name = f"students/{method}/manifest.json"
+        assert (survived / name).read_bytes() == Path(made.run.file(name)).read_bytes()
     before, after = (files_of(Path(folder) / "rejected") for folder in (made.run.path, survived))
     assert before == after and before

@@ -45,16 +45,19 @@ STUDY = [
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with examples and no more."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose models were trained by one worker."""
     folder = tmp_path_factory.mktemp("workers")
+    run = folder / "run"
     generate(3000, str(folder / "log.tsv"), seed=2)
-    ctr_distill(["preprocess", "--input", str(folder / "log.tsv"), "--run", str(folder / "run")])
-    return folder / "run"
+    commands = ["preprocess", "--input", str(folder / "log.tsv")], TRAIN, STUDY
+    ctr_distill(*([*command, f"--run={run}"] for command in commands))
+    return run
 
 
-def copied(examples: Path, path: Path) -> Path:
-    return Path(shutil.copytree(examples, path))
+def examples_of(run: Path, path: Path) -> Path:
+    """A run with the same examples and no more."""
+    return Path(shutil.copytree(run, path, ignore=shutil.ignore_patterns("teacher", "students")))
 
 
 def free_ports(count: int) -> list[int]:
@@ -99,9 +102,8 @@ def history(run: Path, stage: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("command", "stage"), [(TRAIN, "teacher"), (STUDY, "students/hard")], ids=["teacher", "student"]
 )
-def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path, command: list[str], stage: str) -> None:
-    alone, together = copied(examples, tmp_path / "alone"), copied(examples, tmp_path / "together")
-    ctr_distill([*command, f"--run={alone}"])
+def test_two_workers_train_what_one_does(alone: Path, tmp_path: Path, command: list[str], stage: str) -> None:
+    together = examples_of(alone, tmp_path / "together")
     for code, text in ends(start_workers(together, command)):
         assert code == 0, text
     np.testing.assert_allclose(history(together, stage), history(alone, stage), rtol=2e-3)
@@ -112,8 +114,8 @@ def test_two_workers_train_what_one_does(examples: Path, tmp_path: Path, command
     assert models[0]["parameters"] == models[1]["parameters"]
 
 
-def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(examples: Path, tmp_path: Path) -> None:
-    run = copied(examples, tmp_path / "run")
+def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(alone: Path, tmp_path: Path) -> None:
+    run = examples_of(alone, tmp_path / "run")
     more = ("--epochs=12", "--evaluations=1")
     workers = start_workers(run, TRAIN, *more)
     states = run / "teacher" / "training" / "checkpoints"

@@ -17,8 +17,10 @@ from support import SMALL, ctr_distill
 
 from features.schema import CRITEO, GROUP, WEIGHT, Column, Schema
 from models.calibration import fit_calibration
+from pipeline.beam import make_options
 from pipeline.evaluate import load_student
 from pipeline.generate import generate, truth_path
+from pipeline.predict import predict
 from pipeline.stage_inputs import read_with_targets
 from pipeline.workspace import Run
 
@@ -35,10 +37,7 @@ class Scored:
     rows: dict[str, pd.DataFrame]
 
 
-def scored(folder: Path, log: Path, arguments: list[str]) -> Scored:
-    run = Run(str(folder / "run"))
-    small = [flag for flag in SMALL if "learning-rate" not in flag]
-    ctr_distill(["run", "--input", str(log), "--run", run.path, "--methods", "hard", *small, *arguments])
+def scored(run: Run) -> Scored:
     found = json.loads(Path(run.file("report/metrics.json")).read_text())
     return Scored(run, found, {split: rows_of(run, split) for split in ("valid", "test")})
 
@@ -72,18 +71,14 @@ def check(found: dict[str, float], expected: dict[str, float]) -> None:
         assert found[name] == pytest.approx(value, abs=1e-4 if name == "auc" else 1e-6), name
 
 
-@pytest.fixture(scope="module")
-def thinned(tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """A log that kept a fifth of its rows without click."""
-    folder = tmp_path_factory.mktemp("thinned")
+def write_thinned(folder: Path) -> list[str]:
+    """A log that kept a fifth of its rows without click; returns the flags that say so."""
     generate(40_000, str(folder / "log.tsv"), seed=1, preset="linear", negative_rate=RATE)
-    return scored(folder, folder / "log.tsv", [f"--negative-rate={RATE}"])
+    return [f"--negative-rate={RATE}"]
 
 
-@pytest.fixture(scope="module")
-def weighted(tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """A log with a weight and a group in its last two columns."""
-    folder = tmp_path_factory.mktemp("weighted")
+def write_weighted(folder: Path) -> list[str]:
+    """A log with a weight and a group in its last two columns; returns the flags that say so."""
     generate(8000, str(folder / "plain.tsv"), seed=1)
     rng = np.random.default_rng(0)
     weights, users = rng.choice(["0", "0.5", "1", "2.5"], 8000), rng.integers(300, size=8000)
@@ -92,7 +87,33 @@ def weighted(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     (folder / "log.tsv").write_text(text)
     schema = Schema((*CRITEO.columns, Column("worth", WEIGHT), Column("user", GROUP)))
     (folder / "schema.json").write_text(json.dumps(schema.to_json()))
-    return scored(folder, folder / "log.tsv", [f"--schema={folder / 'schema.json'}"])
+    return [f"--schema={folder / 'schema.json'}"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """The main job on both logs, in one process: TensorFlow is imported once."""
+    small = [flag for flag in SMALL if "learning-rate" not in flag]
+    found, commands = [], []
+    for name, write in (("thinned", write_thinned), ("weighted", write_weighted)):
+        folder = tmp_path_factory.mktemp(name)
+        flags, run = write(folder), Run(str(folder / "run"))
+        commands.append(
+            ["run", "--input", str(folder / "log.tsv"), "--run", run.path, "--methods=hard", *small, *flags]
+        )
+        found.append(run)
+    ctr_distill(*commands)
+    return found[0], found[1]
+
+
+@pytest.fixture(scope="module")
+def thinned(runs: tuple[Run, Run]) -> Scored:
+    return scored(runs[0])
+
+
+@pytest.fixture(scope="module")
+def weighted(runs: tuple[Run, Run]) -> Scored:
+    return scored(runs[1])
 
 
 def with_truth(made: Scored, split: str) -> pd.DataFrame:
@@ -143,7 +164,7 @@ def test_calibration_is_fitted_on_the_rows_as_they_were_sampled(thinned: Scored)
 def test_predictions_are_those_of_the_whole_log(thinned: Scored, tmp_path: Path) -> None:
     (log,) = [item["path"] for item in thinned.run.manifest("examples")["inputs"]]
     model = thinned.run.file(STUDENT, "model")
-    ctr_distill(["predict", "--model", model, "--input", log, "--output", str(tmp_path / "p")])
+    predict(model, [log], str(tmp_path / "p"), make_options((), 1))
     parts = [pq.read_table(path).to_pandas() for path in sorted((tmp_path / "p").glob("*.parquet"))]
     rows = thinned.rows["test"].join(pd.concat(parts).set_index("offset")["p_click"], on="offset")
     np.testing.assert_allclose(rows["p_click"], expit(rows[STUDENT]), atol=2e-6)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import expit, log_softmax, logit, logsumexp, softmax
 
 from models.backend import keras, tf
-from models.heads import SubclassHead, calibrated, class_logits, click_logit, within_class_log_probabilities
+from models.heads import ReusedHead, SubclassHead, calibrated, class_logits, click_logit, within_class_log_probabilities
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6).map(lambda subclasses: 2 * subclasses))
 LOGITS = hnp.arrays(np.float32, SHAPES, elements=st.floats(-100, 100, width=32))
@@ -67,6 +67,12 @@ def test_calibrated_by_hand() -> None:
     # The click logit is log(7/3); twice it plus 1 is more by log(7/3) + 1, half for each class.
     half = (np.log(7 / 3) + 1) / 2
     np.testing.assert_allclose(calibrated(z, 2.0, 1.0), z + [[-half, -half, half, half]], rtol=1e-6)
+
+
+def test_calibrated_by_a_shift_of_each_row() -> None:
+    z, shifts = random_logits(), np.linspace(-3, 3, 50, dtype=np.float32)
+    moved = calibrated(z, 1.0, shifts)
+    np.testing.assert_allclose(click_logit(moved) - click_logit(z), shifts, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=50)
@@ -234,3 +240,62 @@ def test_head_stays_in_float32_under_mixed_precision() -> None:
     finally:
         keras.mixed_precision.set_global_policy(before)
     assert z.dtype == tf.float32
+
+
+def teacher_head() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(3, 6)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+
+
+def test_reused_head_projects_and_classifies() -> None:
+    x = np.random.default_rng(0).normal(size=(7, 8)).astype(np.float32)
+    kernel, bias = teacher_head()
+    head = ReusedHead(kernel, bias, seed=1)
+    z = head(x)
+    assert head.subclasses == 3 and z.shape == (7, 6) and z.dtype == tf.float32
+    embedding = x @ head.kernel.numpy() + head.bias.numpy()
+    np.testing.assert_allclose(head.project(x), embedding, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(z, embedding @ kernel + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_reused_head_trains_the_projection_alone() -> None:
+    head = ReusedHead(*teacher_head(), seed=1)
+    head(tf.zeros([1, 8]))
+    assert [w.shape.as_list() for w in head.trainable_weights] == [[8, 3], [3]]
+    for found, given_value in zip(head.non_trainable_weights, teacher_head(), strict=True):
+        np.testing.assert_array_equal(found, given_value)
+
+
+def test_reused_head_linear_part_moves_the_click_logit_only() -> None:
+    x, linear = np.ones([4, 8], np.float32), np.float32([0.0, 1.5, -2.0, 10.0])
+    head = ReusedHead(*teacher_head(), seed=1)
+    without, with_linear = head(x), head(x, linear)
+    np.testing.assert_array_equal(with_linear[:, :3], without[:, :3])
+    np.testing.assert_allclose(click_logit(with_linear) - click_logit(without), linear, atol=1e-5)
+
+
+def test_reused_head_of_the_teachers_embedding_is_the_teacher() -> None:
+    """With a projection that is the identity, its logits are the teacher's."""
+    h, (kernel, bias) = np.random.default_rng(1).normal(size=(9, 3)).astype(np.float32), teacher_head()
+    head = ReusedHead(kernel, bias, seed=1)
+    head(h)
+    head.kernel.assign(np.eye(3))
+    np.testing.assert_allclose(head(h), h @ kernel + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_reused_head_is_exported_whole(tmp_path) -> None:
+    head = ReusedHead(*teacher_head(), seed=1)
+    x = tf.random.stateless_normal([5, 8], [1, 2])
+    expected = head(x)
+    module = tf.Module()
+    module.head = head
+    module.call = tf.function(head, input_signature=[tf.TensorSpec([None, 8])])
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_array_equal(loaded.call(x), expected)
+
+
+@pytest.mark.parametrize(("kernel", "bias"), [([3, 5], [5]), ([3, 6], [4]), ([6], [6]), ([3, 0], [0])])
+def test_reused_head_rejects_other_shapes(kernel: list[int], bias: list[int]) -> None:
+    with pytest.raises(ValueError, match="`teacher_kernel` and `teacher_bias` should have shapes .* Received: shapes="):
+        ReusedHead(np.zeros(kernel, np.float32), np.zeros(bias, np.float32), seed=1)

@@ -428,6 +428,42 @@ def test_another_number_of_logits_or_columns_is_an_error(tmp_path: Path) -> None
                 next(iter(batches))
 
 
+def embedding_of(numbers: np.ndarray) -> np.ndarray:
+    return np.stack([numbers / 4, -numbers, np.ones(len(numbers))], axis=1).astype(np.float16)
+
+
+def write_embedded(folder: Path, shards: list[list[Block]]) -> ShardFiles:
+    """Targets with embeddings of three floats."""
+    files = write_split(folder, shards)
+    for path, blocks in zip(files.targets, shards, strict=True):
+        write(Path(path), [replace(make_targets(b), embedding=embedding_of(b.ids[:, 0])) for b in blocks])
+    return files
+
+
+def test_embeddings_stay_beside_their_rows_and_are_read_if_asked_for(tmp_path: Path) -> None:
+    files = write_embedded(tmp_path, cut(100, 2, 17))
+    asked = replace(files, embedding=3)
+    for batches in (training_batches(asked, 32, seed=0), evaluation_batches(asked, 32)):
+        (found,) = epochs(batches, 100)
+        assert sorted(numbers(found)) == list(range(100))
+        for batch in found:
+            assert batch["embedding"].dtype == np.float32
+            np.testing.assert_array_equal(batch["embedding"], embedding_of(batch["ids"][:, 0]))
+            np.testing.assert_array_equal(batch["targets"], logits_of(batch["ids"][:, 0]))
+    (without,) = epochs(training_batches(files, 32, seed=0), 100)
+    with_them = next(iter(epochs(training_batches(asked, 32, seed=0), 100)))
+    assert all("embedding" not in batch for batch in without)
+    np.testing.assert_array_equal(numbers(without), numbers(with_them))
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_embeddings_of_another_size_or_none_are_an_error(tmp_path: Path, width: int) -> None:
+    rule = rf"A block must have for each row {width} numbers of 2 bytes in its feature embedding.*\.targets"
+    for files in (write_embedded(tmp_path, cut(20, 1, 10)), write_split(tmp_path, cut(20, 1, 10))):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+            next(iter(evaluation_batches(replace(files, embedding=width))))
+
+
 def test_a_record_that_is_no_block_is_an_error(tmp_path: Path) -> None:
     files = write_split(tmp_path, cut(60, 2, 10), with_targets=False)
     with open(files.examples[1], "ab") as file:

@@ -50,7 +50,9 @@ def joint_in_float64(teacher: np.ndarray, student: np.ndarray, temperature: floa
     return -(temperature**2) * (q * log_s).sum(axis=-1)
 
 
-def within_in_float64(teacher: np.ndarray, student: np.ndarray, temperature: float, weight: float = 1.0) -> np.ndarray:
+def within_in_float64(
+    teacher: np.ndarray, student: np.ndarray, temperature: float, weight: float = 1.0, class_weight: float = 1.0
+) -> np.ndarray:
     """Row by row and class by class, from the definition of the two parts."""
     losses = []
     for t, s in zip(teacher.astype(np.float64), student.astype(np.float64), strict=True):
@@ -58,7 +60,7 @@ def within_in_float64(teacher: np.ndarray, student: np.ndarray, temperature: flo
         loss = 0.0
         for c, (block_t, block_s) in enumerate(zip(np.split(t, 2), np.split(s, 2), strict=True)):
             conditional = softmax(block_t / temperature) @ log_softmax(block_s / temperature)
-            loss -= p_t[c] * (np.log(p_s[c]) + weight * temperature**2 * conditional)
+            loss -= p_t[c] * (class_weight * np.log(p_s[c]) + weight * temperature**2 * conditional)
         losses.append(loss)
     return np.array(losses)
 
@@ -247,6 +249,32 @@ def test_within_is_a_class_part_and_a_tempered_part(temperature: float, weight: 
     )
 
 
+@pytest.mark.parametrize(("weight", "class_weight"), [(1.0, 0.0), (3.0, 0.0), (0.3, 2.0), (0.0, 0.5)])
+def test_the_weight_of_the_class_part(weight: float, class_weight: float) -> None:
+    teacher, student = random_logits(seed=1), random_logits(seed=2)
+    np.testing.assert_allclose(
+        distillation_loss(teacher, student, 2.0, "within", weight, class_weight),
+        within_in_float64(teacher, student, 2.0, weight, class_weight),
+        rtol=1e-5,
+    )
+
+
+def test_a_class_weight_of_one_changes_no_bit() -> None:
+    teacher, student = random_logits(seed=1), random_logits(seed=2)
+    np.testing.assert_array_equal(
+        distillation_loss(teacher, student, 2.0, "within", 0.3, 1.0),
+        distillation_loss(teacher, student, 2.0, "within", 0.3),
+    )
+
+
+def test_conditionals_alone_do_not_move_the_click_logit() -> None:
+    """Without a class part the gradient sums to 0 over each class block: blocks do not move."""
+    teacher, student = random_logits(seed=1), random_logits(seed=2)
+    slopes = gradient(lambda z: distillation_loss(teacher, z, 1.0, "within", 1.0, 0.0), student)
+    assert np.abs(slopes).max() > 0.1
+    np.testing.assert_allclose(slopes.reshape(-1, 2, 5).sum(axis=-1), 0.0, atol=1e-6)
+
+
 def test_joint_by_hand() -> None:
     teacher, student = np.log([[1.0, 1.0, 1.0, 5.0]]), np.log([[1.0, 2.0, 3.0, 4.0]])
     expected = -(np.log(0.1) + np.log(0.2) + np.log(0.3) + 5 * np.log(0.4)) / 8
@@ -398,10 +426,10 @@ def test_one_output_is_refused(target: str, temper: str) -> None:
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 @pytest.mark.parametrize(
-    ("target", "temper", "weight"),
-    [("class", "joint", 1.0), ("subclass", "joint", 1.0), ("subclass", "within", 3.0)],
+    ("target", "temper", "weights"),
+    [("class", "joint", (1.0, 1.0)), ("subclass", "joint", (1.0, 1.0)), ("subclass", "within", (3.0, 0.5))],
 )
-def test_student_loss_mixes_its_two_parts(alpha: float, target: str, temper: str, weight: float) -> None:
+def test_student_loss_mixes_its_parts(alpha: float, target: str, temper: str, weights: tuple[float, float]) -> None:
     teacher, student = random_logits(seed=1), random_logits(seed=2)
     labels = (np.arange(40) % 2).astype(np.float64)
     if target == "class":
@@ -410,7 +438,7 @@ def test_student_loss_mixes_its_two_parts(alpha: float, target: str, temper: str
     elif temper == "joint":
         distillation = joint_in_float64(teacher, student, 2.0)
     else:
-        distillation = within_in_float64(teacher, student, 2.0, weight)
+        distillation = within_in_float64(teacher, student, 2.0, *weights)
     label_loss = binary_cross_entropy(labels, logit(p_click(student)))
     losses = student_loss(
         labels,
@@ -420,7 +448,8 @@ def test_student_loss_mixes_its_two_parts(alpha: float, target: str, temper: str
         alpha=alpha,
         temperature=2.0,
         temper=temper,
-        within_weight=weight,
+        within_weight=weights[0],
+        class_weight=weights[1],
     )
     np.testing.assert_allclose(losses, alpha * distillation + (1 - alpha) * label_loss, rtol=1e-5)
 
@@ -517,6 +546,8 @@ def test_float16_targets_are_read_as_stored(temper: str) -> None:
             {"within_weight": 3.0},
             "`within_weight` should be 1 unless .* Received: within_weight=3.0, temper=",
         ),
+        ({"class_weight": -1.0}, "`class_weight` should be at least 0. Received: class_weight=-1.0"),
+        ({"class_weight": 0.0}, "`class_weight` should be 1 unless .* Received: class_weight=0.0, temper='joint'"),
         ({"teacher_z": None}, "`teacher_z` should be given for target='subclass'. Received: teacher_z=None"),
         ({"teacher_z": np.zeros([3, 6])}, r"`student_z` should have .* Received: .*\(3, 4\).*\(3, 6\)"),
     ],

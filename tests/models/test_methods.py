@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.losses import TARGETS
-from models.methods import METHODS, Method
+from models.methods import EMBEDDED_SOURCES, METHODS, SOURCES, Method
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,18 @@ from models.methods import METHODS, Method
 def test_what_each_method_learns(name: str, target: str, wide_head: bool, needs_targets: bool) -> None:
     assert METHODS[name] == Method(target, wide_head)
     assert METHODS[name].needs_targets is needs_targets
+
+
+@pytest.mark.parametrize("source", ["random", "lelp", "centroids"])
+def test_derived_targets_are_learnt_as_those_of_the_teacher_are(source: str) -> None:
+    assert METHODS[source] == Method("subclass", wide_head=True, source=source) != METHODS["subclass"]
+    assert METHODS[source].needs_targets and METHODS[source].successor == source
+
+
+def test_the_sources_of_derived_targets() -> None:
+    assert SOURCES == ("random", "lelp", "centroids")
+    assert set(EMBEDDED_SOURCES) == set(SOURCES) - {"random"}
+    assert all(method.source == "teacher" for name, method in METHODS.items() if name not in SOURCES)
 
 
 def test_every_target_is_one_of_the_losses() -> None:

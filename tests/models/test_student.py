@@ -11,8 +11,11 @@ from scipy.special import log_softmax
 
 from features.statistics import NO_FOLD, ClickCounts
 from models.backend import keras, tf
-from models.heads import click_logit, within_class_log_probabilities
+from models.corrections import corrected
+from models.heads import ReusedHead, click_logit, within_class_log_probabilities
+from models.losses import distillation_loss, mean_loss, student_loss
 from models.methods import METHODS
+from models.ranking import ranking_loss
 from models.student import Student, StudentSettings, StudentTrunk, mean_click_logit, tie_untrained
 from models.tables import FoldTables, TableLayout
 from models.training import start
@@ -460,6 +463,215 @@ def test_the_click_probability_does_not_follow_the_rate_of_the_outcome() -> None
         step(batch)
     rate = tf.sigmoid(click_logit(student(batch))).numpy().mean()
     assert rate == pytest.approx(0.2, abs=0.03)
+
+
+def loss_and_gradients(student: Student, batch: dict[str, tf.Tensor]) -> tuple[float, dict[str, np.ndarray]]:
+    """A loss and its gradients by variable; zeros where there is none."""
+    variables = student.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = student.compute_loss(batch)
+    found = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    named = {v.name: tf.convert_to_tensor(g).numpy() for v, g in zip(variables, found, strict=True)}
+    return float(loss), named
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_terms_of_weight_0_change_no_bit(method: str) -> None:
+    """Whatever their other settings, the loss is that of the logits alone."""
+    others = {"ranking_rows": 3, "relation_rows": 5, "relations_negatives": 2, "relations_temperature": 0.1}
+    student = make_student(method, alpha=0.6, temper="within", within_weight=0.3, **others)
+    randomise(student)
+    batch = make_batch(40)
+    expected = mean_loss(
+        student_loss(
+            batch["label"],
+            batch["targets"],
+            student(batch),
+            target=METHODS[method].target,
+            alpha=0.6,
+            temperature=1.0,
+            temper="within",
+            within_weight=0.3,
+        )
+    )
+    assert float(student.compute_loss(batch)) == float(expected)
+
+
+def test_the_class_weight_reaches_the_within_form_only() -> None:
+    batch = make_batch(40)
+
+    def loss(**values: Any) -> float:
+        student = make_student("subclass", alpha=1.0, within_weight=1.0, **values)
+        randomise(student)
+        return float(student.compute_loss(batch))
+
+    student = make_student("subclass")
+    randomise(student)
+    expected = mean_loss(distillation_loss(batch["targets"], student(batch), 1.0, "within", 1.0, 0.0))
+    assert loss(class_weight=0.0) == pytest.approx(float(expected), rel=1e-6)
+    assert loss(class_weight=0.0, temper="joint") == loss(temper="joint") == pytest.approx(loss(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["hard", "kd", "subclass"])
+def test_correction_moves_the_targets(method: str) -> None:
+    batch = make_batch(40)
+    student, plain = (make_student(method, alpha=0.9, correction=c) for c in (0.1, 0.0))
+    for each in (student, plain):
+        randomise(each)
+    moved = {**batch, "targets": corrected(batch["targets"], batch["label"], 0.1)}
+    assert float(student.compute_loss(batch)) == float(plain.compute_loss(moved))
+    assert (float(student.compute_loss(batch)) == float(plain.compute_loss(batch))) == (method == "hard")
+
+
+@pytest.mark.parametrize("method", ["kd", "subclass"])
+def test_much_correction_is_learning_labels(method: str) -> None:
+    student, labels = (make_student(method, alpha=alpha, correction=1e12, within_weight=0.0) for alpha in (1.0, 0.0))
+    for each in (student, labels):
+        randomise(each)
+    batch = make_batch(40)
+    assert float(student.compute_loss(batch)) == pytest.approx(float(labels.compute_loss(batch)), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["hard", "kd", "subclass"])
+def test_ranking_is_by_the_teacher_or_by_labels(method: str) -> None:
+    student, plain = (make_student(method, ranking=ranking, correction=0.1) for ranking in (0.5, 0.0))
+    for each in (student, plain):
+        randomise(each)
+    batch = make_batch(40)
+    targets = corrected(batch["targets"], batch["label"], 0.1)
+    p_click = batch["label"] if method == "hard" else tf.sigmoid(click_logit(targets))
+    expected = float(plain.compute_loss(batch)) + 0.5 * float(ranking_loss(click_logit(student(batch)), p_click))
+    assert float(student.compute_loss(batch)) == pytest.approx(expected, rel=1e-6)
+
+
+E = 4
+
+
+def embedded(method: str, auxiliary: int = 0, **values: Any) -> Student:
+    """A student of a teacher with embeddings of four floats."""
+    values = {"reused": 0.0, **values}
+    wide = METHODS[method].wide_head
+    rng = np.random.default_rng(4)
+    head = rng.normal(size=(E, 2 * S)).astype(np.float32), rng.normal(size=2 * S).astype(np.float32)
+    trunk = StudentTrunk(
+        LAYOUT, 0.25, S if wide and not auxiliary else 1, make_settings(**values), head if values["reused"] else None
+    )
+    tables = FoldTables(LAYOUT, make_counts(), 5.0, kept_only=True)
+    student = Student(trunk, tables, METHODS[method], make_settings(**values), auxiliary, E)
+    student(make_batch(1))
+    randomise(student)
+    return student
+
+
+def embedded_batch(rows: int) -> dict[str, tf.Tensor]:
+    return {**make_batch(rows), "embedding": tf.random.stateless_normal([rows, E], [1, 2])}
+
+
+@pytest.mark.parametrize("hidden", [8, 0])
+@pytest.mark.parametrize("name", ["similarity", "relations", "reused"])
+def test_embeddings_teach_the_hidden_layer(name: str, hidden: int) -> None:
+    """Without labels and targets the term alone moves what lies below it, and what is projected."""
+    values = {"alpha": 1.0, "within_weight": 0.0, "class_weight": 0.0, "hidden": hidden, "statistics": False}
+    loss, gradients = loss_and_gradients(embedded("subclass", **{name: 1.0}, **values), embedded_batch(40))
+    assert loss > 0
+    moved = {found for found, gradient in gradients.items() if np.abs(gradient).max() > 0}
+    parts = {"table", "relations" if name == "relations" else "head" if name == "reused" else "table"}
+    assert all(any(part in found for found in moved) for part in parts | ({"hidden"} if hidden else set()))
+    assert not any("linear" in found for found in moved)
+
+
+def test_variables_for_training_alone_are_no_part_of_the_trunk() -> None:
+    student = embedded("kd", relations=1.0)
+    own = {variable.name for variable in student.trainable_variables}
+    assert {name for name in own if "relations" in name} == own - {v.name for v in student.trunk.trainable_variables}
+
+
+def test_a_reused_head_serves() -> None:
+    student = embedded("subclass", reused=1.0)
+    assert isinstance(student.trunk.head, ReusedHead) and student.trunk.head.subclasses == S
+    batch = embedded_batch(9)
+    deep, linear = student.trunk.features(*student.look_up(batch))
+    np.testing.assert_array_equal(student(batch), student.trunk.head(deep, linear))
+    assert student(batch).shape == (9, 2 * S)
+    assert not any("teacher" in variable.name for variable in student.trainable_variables)
+
+
+def test_a_reused_head_learns_the_embedding() -> None:
+    """The method's loss is there beside the distance of projection and embedding."""
+    student, batch = embedded("subclass", reused=0.5, alpha=1.0), embedded_batch(30)
+    deep, _ = student.trunk.features(*student.look_up(batch))
+    apart = np.square(student.trunk.head.project(deep).numpy() - batch["embedding"].numpy()).mean()
+    own = mean_loss(distillation_loss(batch["targets"], student(batch), 1.0, "within", 0.3))
+    assert float(student.compute_loss(batch)) == pytest.approx(float(own) + 0.5 * apart, rel=1e-5)
+
+
+def test_a_reused_head_must_fit() -> None:
+    head = np.zeros([E, 2 * S], np.float32), np.zeros(2 * S, np.float32)
+    with pytest.raises(ValueError, match="`reused` should have 1 subclasses a class. Received: subclasses=3"):
+        StudentTrunk(LAYOUT, 0.25, 1, make_settings(), head)
+    tables = FoldTables(LAYOUT, make_counts(), 5.0, kept_only=True)
+    with pytest.raises(ValueError, match="`trunk` should reuse a teacher's head. Received: reused=1.0"):
+        Student(make_trunk(S), tables, METHODS["subclass"], make_settings(reused=1.0), embedding=E)
+
+
+@pytest.mark.parametrize("method", ["kd", "subclass"])
+def test_an_auxiliary_head_of_no_weight_is_the_baseline(method: str) -> None:
+    """With alpha = 0 the loss and the gradients of the trunk are those of labels alone, bit for bit."""
+    batch, values = make_batch(40), {"alpha": 0.0, "statistics": False}
+    student, baseline = taught(method, **values), make_student("hard", **values)
+    for variable, value in zip(baseline.trainable_variables, student.trunk.trainable_variables, strict=True):
+        variable.assign(value)
+    loss, gradients = loss_and_gradients(student, batch)
+    expected, expected_gradients = loss_and_gradients(baseline, batch)
+    assert loss == expected
+    for name, gradient in expected_gradients.items():
+        np.testing.assert_array_equal(gradients.pop(name), gradient, err_msg=name)
+    assert all("auxiliary" in name and not gradient.any() for name, gradient in gradients.items())
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize("method", ["kd", "subclass"])
+def test_a_bias_of_the_teacher_stays_in_the_auxiliary_head(method: str, auxiliary: bool) -> None:
+    """Teacher's click logits of 2 more pull at the own head without an auxiliary one, and leave it alone with one."""
+    student = taught(method, alpha=0.8) if auxiliary else make_student(method, alpha=0.8)
+    randomise(student)
+    batch = make_batch(60)
+    biased = {**batch, "targets": batch["targets"] + tf.constant([0.0] * S + [2.0] * S)}
+    before, after = (loss_and_gradients(student, rows)[1] for rows in (batch, biased))
+    own = [name for name in before if "trunk/head" in name]
+    assert len(own) == 2
+    for name in own:
+        assert np.array_equal(before[name], after[name]) == auxiliary, name
+    assert any("auxiliary" in name and not np.array_equal(before[name], after[name]) for name in before) == auxiliary
+
+
+def test_terms_act_on_the_auxiliary_head() -> None:
+    """Ranking and relations of a student of two heads leave its own head alone."""
+    values = {"alpha": 0.8, "ranking": 1.0, "relations": 1.0, "similarity": 1.0}
+    batch = embedded_batch(40)
+    student, plain = (embedded("subclass", S, **{**values, **off}) for off in ({}, {"ranking": 0.0, "relations": 0.0}))
+    with_terms, without = (loss_and_gradients(each, batch)[1] for each in (student, plain))
+    own = [name for name in without if "trunk/head" in name]
+    assert len(own) == 2
+    for name in own:
+        np.testing.assert_array_equal(with_terms[name], without[name])
+    assert any("auxiliary" in n and not np.array_equal(with_terms[n], without[n]) for n in without)
+
+
+@pytest.mark.parametrize("auxiliary", [0, S])
+def test_a_step_has_the_loss_and_the_penalty_on_embeddings_once(auxiliary: int) -> None:
+    terms = {"ranking": 1.0, "similarity": 1.0, "relations": 1.0, "reused": 0.0 if auxiliary else 1.0}
+    values = {**terms, "embedding_l2": 0.5, "embedding_dropout": 0.0, "field_dropout": 0.0, "linear_dropout": 0.0}
+    student, batch = embedded("subclass", auxiliary, **values), embedded_batch(20)
+    rows, *_ = student.look_up(batch)
+    penalty = 0.5 * np.square(tf.gather(student.trunk.embeddings.table, rows)).sum() / 20
+    expected = float(student.compute_loss(batch))
+    student.compile(optimizer=keras.optimizers.SGD(0.0))
+    step = tf.function(student.train_step)
+    for _ in range(2):
+        found = step(batch)
+        assert float(found["regularization_loss"]) == pytest.approx(penalty, rel=1e-5)
+        assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_mean_of_trunks() -> None:

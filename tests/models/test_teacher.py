@@ -79,17 +79,20 @@ def randomise(teacher: Teacher) -> None:
         variable.assign(variable + rng.normal(0, 0.2, variable.shape).astype(np.float32))
 
 
+def hand_auxiliary(part: np.ndarray, temperature: float) -> float:
+    """The auxiliary loss of subclass distillation, of any number of logits a row, in float64."""
+    u = (part - part.mean(axis=1, keepdims=True)) / np.sqrt(part.var(axis=1, keepdims=True) + 1e-9)
+    similarity = u @ u.T / (temperature * part.shape[1])
+    return float(np.log(np.exp(similarity).sum(axis=1)).mean() - 1 / temperature - np.log(len(part)))
+
+
 def hand_loss(z: np.ndarray, y: np.ndarray, beta: float, temperature: float, rows: int) -> float:
     """Class cross-entropy plus beta times the auxiliary loss of subclass distillation, in float64."""
     z = z.astype(np.float64)
     e = np.exp(z)
     p_click = e[:, S:].sum(axis=1) / e.sum(axis=1)
     loss = -(y * np.log(p_click) + (1 - y) * np.log(1 - p_click)).mean()
-    part = z[:rows]
-    u = (part - part.mean(axis=1, keepdims=True)) / np.sqrt(part.var(axis=1, keepdims=True) + 1e-9)
-    similarity = u @ u.T / (temperature * 2 * S)
-    aux = np.log(np.exp(similarity).sum(axis=1)).mean() - 1 / temperature - np.log(len(part))
-    return float(loss + beta * aux)
+    return float(loss + beta * hand_auxiliary(z[:rows], temperature))
 
 
 @pytest.mark.parametrize(
@@ -103,12 +106,77 @@ def test_loss_by_hand(beta: float, temperature: float, rows: int) -> None:
     np.testing.assert_allclose(teacher.compute_loss(batch), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("temperature", "rows"), [(1.0, 512), (0.5, 7)])
+def test_auxiliary_loss_within_the_classes_by_hand(temperature: float, rows: int) -> None:
+    teacher = make_teacher(beta=0.3, aux_scope="within", aux_temperature=temperature, aux_rows=rows)
+    randomise(teacher)
+    batch = make_batch(24)
+    z, y = teacher(batch).numpy().astype(np.float64), batch["label"].numpy()
+    blocks = [hand_auxiliary(block[:rows], temperature) for block in (z[:, :S], z[:, S:])]
+    expected = hand_loss(z, y, 0.0, 1.0, 512) + 0.3 * (blocks[0] + blocks[1]) / 2
+    np.testing.assert_allclose(teacher.compute_loss(batch), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("subclasses", "scope", "most"), [(1, "within", 0.0), (1, "joint", 1e-4), (2, "within", 1e-4)])
+def test_of_one_or_two_logits_the_auxiliary_loss_has_no_gradient(subclasses: int, scope: str, most: float) -> None:
+    """Two standardised logits are 1 and -1 whatever they were (but for eps), and one is 0: a constant, and not NaN."""
+    found = []
+    for beta in (0.0, 1.0):
+        teacher = make_teacher(beta=beta, aux_scope=scope, subclasses=subclasses)
+        randomise(teacher)
+        found.append([teacher.compute_loss(make_batch(40)), *gradients_of(teacher, make_batch(40))])
+    (plain_loss, *plain), (loss, *gradients) = found
+    assert np.isfinite(loss) and loss < plain_loss
+    for one, other in zip(plain, gradients, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=most)
+
+
+def hand_tolerance(z: np.ndarray, scope: str, classes: int) -> np.ndarray:
+    """The tolerance term of each row, in float64."""
+    e = np.exp(z).reshape(len(z), 2, -1)
+    p = e.sum(axis=2) / e.sum(axis=(1, 2))[:, np.newaxis]
+    if scope == "class":
+        return np.asarray(np.abs(p[:, 1] - p[:, 0]))
+    ranked = -np.sort(-e / e.sum(axis=2, keepdims=True), axis=2)
+    return np.asarray((p * (ranked[:, :, 0] - ranked[:, :, 1:classes].mean(axis=2))).sum(axis=1))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("scope", "classes"), [("within", 2), ("within", S), ("class", 2)])
+def test_tolerance_by_hand(scope: str, classes: int, weighted: bool) -> None:
+    """It is that of the whole: of the mean logits of both members; weights count as they do in the other losses."""
+    values = {"architecture": "dcn,mlp", "beta": 0.0, "tolerance_scope": scope, "tolerance_classes": classes}
+    with_it, without = (make_teacher(tolerance=gamma, **values) for gamma in (0.3, 0.0))
+    for teacher in (with_it, without):
+        randomise(teacher)
+    batch, weights = make_batch(24), np.random.default_rng(2).choice([0.0, 1.0, 2.0], 24)
+    if weighted:
+        batch["weight"] = tf.constant(weights, tf.float32)
+    losses = hand_tolerance(with_it(batch).numpy().astype(np.float64), scope, classes)
+    expected = 0.3 * np.average(losses, weights=weights if weighted else None)
+    assert expected > 0.01
+    assert float(with_it.compute_loss(batch) - without.compute_loss(batch)) == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("values", [{"beta": 0.3}, {"beta": 0.0}, {"architecture": "dcn,mlp", "ensemble": "gated"}])
+def test_without_tolerance_its_settings_change_no_bit(values: dict[str, Any]) -> None:
+    found = []
+    for settings in ({}, {"tolerance_scope": "class"}, {"tolerance_classes": S}):
+        teacher = make_teacher(**values, **settings)
+        randomise(teacher)
+        found.append([teacher.compute_loss(make_batch(24)), *gradients_of(teacher, make_batch(24))])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize(
     ("statistics", "values"),
     [
         *[(statistics, {"cross_layers": layers}) for statistics in ("none", "folds") for layers in (0, 2)],
         *[("folds", {"architecture": name}) for name in ARCHITECTURES],
         ("folds", {"architecture": "dcn,finalmlp", "embedding_sizes": "vocabulary", "precision": "bfloat16"}),
+        ("folds", {"aux_scope": "within", "tolerance": 0.3}),
         *[("folds", {"architecture": ENSEMBLE, "ensemble": ensemble}) for ensemble in ("mean", "gated")],
     ],
 )

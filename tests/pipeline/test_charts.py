@@ -49,6 +49,36 @@ def test_degenerate_line_charts_are_drawn(series: list[Series]) -> None:
     assert "nan" not in line_chart(series, "t", "x", "y", mark_lowest=True)
 
 
+def test_a_band_lies_around_its_line() -> None:
+    series = Series("a", [0, 1, 2], [2.0, 3.0, 4.0], 1, low=[1.0, 2.0, math.nan], high=[3.0, 5.0, 6.0])
+    svg = line_chart([series, Series("b", [0, 1], [2.0, 2.0])], "t", "x", "y")
+    (band,) = with_class(svg, "band")
+    corners = [tuple(map(float, point.split())) for point in band.get("d", "").strip("Mz").split(" L")]
+    # There along the lower edge, back along the upper one; y grows downwards.
+    assert len(corners) == 4
+    assert corners[0][0] == corners[3][0] < corners[1][0] == corners[2][0]
+    assert corners[0][1] > corners[3][1] and corners[1][1] > corners[2][1]
+    line = with_class(svg, "line")[2].get("d", "").replace("M", "").replace("L", "").split()
+    assert corners[3][1] < float(line[1]) < corners[0][1]
+
+
+def test_ticks_of_a_logarithmic_chart_do_not_overlap() -> None:
+    series = [Series("a", [0.01, 0.1, 0.95, 1.0], [4.0, 3.0, 2.0, 1.0])]
+    ticks = {0.01: "1 %", 0.1: "10 %", 0.95: "95 %", 1.0: "100 %"}
+    svg = line_chart(series, "t", "x", "y", log_ticks=ticks)
+    assert [word for word in texts(svg) if "%" in word] == ["100 %", "10 %", "1 %"]
+    places = [float(n.get("x", "")) for n in ET.fromstring(svg).iter("text") if "%" in (n.text or "")]
+    assert places[0] - places[1] == pytest.approx(places[1] - places[2], abs=0.02)
+
+
+def test_styles_with_the_same_colour_differ_in_dashes() -> None:
+    series = [Series(str(style), [1, 2], [1, 2], style) for style in range(18)]
+    svg = line_chart(series, "t", "x", "y")
+    groups = [node for node in ET.fromstring(svg).iter("g") if "series" in node.get("class", "")]
+    looks = {(g.get("class"), g[0].get("stroke-dasharray")) for g in groups}
+    assert len(looks) == 18
+
+
 def test_reliability_chart_has_the_diagonal_and_a_bar_a_bin() -> None:
     table = pd.DataFrame(
         {
@@ -80,6 +110,17 @@ def test_interval_chart_tells_clear_from_unclear() -> None:
     assert float(with_class(svg, "zero")[0].get("x1", "")) == float(hollow[0].get("cx", ""))
     assert "\u22120.00200 [\u22120.00300, \u22120.00100]" in texts(svg)
     assert "\u2190 better \u00b7 difference" in texts(svg)
+
+
+def test_labels_of_an_interval_chart_are_not_cut() -> None:
+    svg = interval_chart([Estimate("a", -0.008, -0.01, -0.0051)], "t", "x")
+    root = ET.fromstring(svg)
+    width = float(root.get("viewBox", "").split()[2])
+    ticks = [n for n in root.iter("text") if n.get("class") == "tick"]
+    assert len(ticks) > 2
+    for tick in ticks:
+        half = 3.2 * len(tick.text or "")
+        assert half <= float(tick.get("x", "")) <= width - half
 
 
 def test_interval_chart_without_an_interval_shows_the_name_only() -> None:

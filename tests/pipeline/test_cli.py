@@ -16,19 +16,28 @@ from support import ROOT, Made
 
 from features.errors import ConfigError
 from models.methods import METHODS
-from pipeline import cli
+from pipeline import cli, commands
 from pipeline.config import Config
-from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
+from pipeline.settings import (
+    CompareConfig,
+    DerivedConfig,
+    PreprocessConfig,
+    StudentConfig,
+    TargetsConfig,
+    TeacherConfig,
+)
 
 COMMANDS = (
     "generate",
     "preprocess",
     "train-teacher",
     "precompute",
+    "derive",
     "distill",
     "evaluate",
     "report",
     "run",
+    "compare",
     "tune",
     "refit",
     "schema",
@@ -153,6 +162,26 @@ MISTAKES: dict[str, tuple[Callable[[Places], list[str]], str]] = {
         lambda p: ["distill", "--method", "kd", "--run", p.examples],
         "The run must hold finished targets. .*make it with `ctr-distill precompute --run",
     ),
+    "lelp before derive": (
+        lambda p: ["distill", "--method", "lelp", "--run", p.run],
+        "The run must hold finished derived/lelp. .*make it with `ctr-distill derive --source lelp --run",
+    ),
+    "derive before precompute": (
+        lambda p: ["derive", "--source", "random", "--run", p.examples],
+        "The run must hold finished targets. .*make it with `ctr-distill precompute --run",
+    ),
+    "derive without embeddings": (
+        lambda p: ["derive", "--source", "lelp", "--run", p.run],
+        "Targets must have embeddings. Received: none .*make them with `ctr-distill precompute --embedding 32 --run",
+    ),
+    "unknown source": (
+        lambda p: ["derive", "--source", "teacher", "--run", p.run],
+        "argument --source: invalid choice: 'teacher'",
+    ),
+    "wrong number of floats": (
+        lambda p: ["precompute", "--embedding", "-1", "--run", p.run],
+        "embedding must not be negative. Received: -1",
+    ),
     "precompute before teacher": (
         lambda p: ["precompute", "--run", p.examples],
         "The run must hold finished teacher. .*make it with `ctr-distill train-teacher --run",
@@ -255,8 +284,17 @@ def test_help_of_each_command(name: str, capsys: pytest.CaptureFixture[str], mon
     kinds = {
         "preprocess": {"": PreprocessConfig},
         "train-teacher": {"": TeacherConfig},
+        "precompute": {"": TargetsConfig},
+        "derive": {"": DerivedConfig},
         "distill": {"": StudentConfig},
-        "run": {"": PreprocessConfig, "teacher-": TeacherConfig, "student-": StudentConfig},
+        "run": {
+            "": PreprocessConfig,
+            "teacher-": TeacherConfig,
+            "targets-": TargetsConfig,
+            "derived-": DerivedConfig,
+            "student-": StudentConfig,
+        },
+        "compare": {"": CompareConfig},
     }
     for prefix, kind in kinds.get(name, {}).items():
         for item in dataclasses.fields(kind):
@@ -286,7 +324,7 @@ def config_of(*arguments: str) -> Config:
     """The configuration that a command line makes."""
     options, rest = cli.make_parser().parse_known_args(arguments)
     assert rest == []
-    return cli._config(options)
+    return commands._config(options)
 
 
 class TestSettings:

@@ -234,6 +234,46 @@ class TestResolve:
         assert all(again.student_config(method) == config.student_config(method) for method in METHODS)
 
 
+class TestEmbeddings:
+    @pytest.mark.parametrize(
+        ("sections", "methods", "expected"),
+        [
+            ({}, ["hard", "kd", "subclass", "random"], 0),
+            ({}, ["lelp"], 32),
+            ({}, ["hard", "centroids"], 32),
+            ({"methods": {"kd": {"similarity": 1}}}, ["kd"], 32),
+            ({"methods": {"kd": {"similarity": 1}}}, ["hard"], 0),
+            ({"student": {"relations": 0.5}}, ["hard"], 32),
+            ({"targets": {"embedding": 7}}, ["hard"], 7),
+            ({"targets": {"embedding": 7}}, ["lelp"], 7),
+        ],
+    )
+    def test_as_many_as_are_said_else_as_students_need(
+        self, sections: dict[str, Any], methods: list[str], expected: int
+    ) -> None:
+        assert resolve(sections).embedding_for(methods) == expected
+
+    def test_settings_of_targets_are_sections(self) -> None:
+        config = resolve({"targets": {"embedding": "8"}, "derived": {"pseudo_subclasses": 3, "seed": 4}})
+        assert config.targets.embedding == 8
+        assert (config.derived.pseudo_subclasses, config.derived.seed) == (3, 4)
+        assert resolve(config.to_json()).to_json() == config.to_json()
+
+    @pytest.mark.parametrize(
+        ("section", "name", "value"),
+        [
+            ("targets", "embedding", -1),
+            ("derived", "pseudo_subclasses", 0),
+            ("derived", "lelp_temperature", 0),
+            ("derived", "centroid_temperature", -1.0),
+            ("derived", "seed", -1),
+        ],
+    )
+    def test_limits(self, section: str, name: str, value: float) -> None:
+        with pytest.raises(ConfigError, match=f"^{name} must"):
+            resolve({section: {name: value}})
+
+
 def test_narrow() -> None:
     config = PreprocessConfig(seed=7)
     assert narrow(config, PreprocessConfig) == config

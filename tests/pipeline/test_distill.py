@@ -19,8 +19,9 @@ from features.blocks import Block, read_blocks
 from features.schema import CRITEO
 from features.statistics import NO_FOLD
 from models.backend import tf
+from models.methods import METHODS as STUDENT_METHODS
 from models.serving_features import FEATURES_FILE
-from pipeline import cli
+from pipeline import cli, commands
 from pipeline.beam import make_options
 from pipeline.config import build
 from pipeline.distill import distill
@@ -36,7 +37,7 @@ from pipeline.workspace import Run
 def config_of(made: Made, method: str) -> StudentConfig:
     """The settings that the finished run's student was made with."""
     options, _ = cli.make_parser().parse_known_args(made.arguments)
-    return cli._config(options).student_config(method)
+    return commands._config(options).student_config(method)
 
 
 def rows_of(run: Run, split: str) -> Block:
@@ -195,7 +196,7 @@ def test_trunks_start_from_the_same_weights(made: Made, tmp_path: Path) -> None:
     config = StudentConfig(epochs=0.1, evaluations=1, learning_rate=1e-50, averaging=0.0, hidden=8)
     trained: dict[str, TrainedStudent] = {}
     for method in ("hard", "kd", "subclass"):
-        data = StudentData.read(made.run, targets=method != "hard")
+        data = StudentData.read(made.run, STUDENT_METHODS[method])
         trained[method] = train_student(
             data, method, config, Circumstances(lambda rows, note: None, str(tmp_path / method))
         )

@@ -30,7 +30,7 @@ from pipeline.predict import predict
 from pipeline.preprocess import preprocess
 from pipeline.report import report, terminal_tables
 from pipeline.settings import PreprocessConfig, StudentConfig, TeacherConfig
-from pipeline.stage_inputs import read_with_targets
+from pipeline.stored_rows import read_with_targets
 from pipeline.train_teacher import train_teacher
 from pipeline.workspace import Run
 
@@ -224,6 +224,9 @@ def test_students_come_and_go(copy_of: Callable[..., Run], found: dict[str, Any]
     assert evaluate(run) is True
     alone = json.loads(Path(run.file("report/metrics.json")).read_text())
     assert list(alone["models"]) == ["teacher"] and alone["comparisons"] == []
+    told = alone["models"]["teacher"]["diagnosis"]
+    assert {row["split"] for row in told} == {"valid", "test"} and all("low" not in row for row in told)
+    assert not any("logits of" in row["what"] for row in told), "there is no student whose risk it could be"
     assert "No student yet" in terminal_tables(alone)
     assert "No student yet" in Path(report(run)).read_text()
 
@@ -262,6 +265,9 @@ def test_without_a_truth_nothing_is_said_about_it(no_test_rows: Run) -> None:
     found = json.loads(Path(no_test_rows.file("report/metrics.json")).read_text())
     assert "agreement" not in found["models"]["teacher"] and "health" in found["models"]["teacher"]
     assert all("excess_over_bayes" not in model["valid"] for model in found["models"].values())
+    told = [row["what"] for row in found["models"]["teacher"]["diagnosis"]]
+    assert "calibration slope" in told and "Brier score minus that of hard" in told
+    assert not any("p*" in what or "alpha" in what for what in told)
     page = Path(report(no_test_rows)).read_text()
     assert "Bayes" not in page and "hidden kinds" not in page
     assert all(math.isfinite(model["valid"]["logloss"]) for model in found["models"].values())

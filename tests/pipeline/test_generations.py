@@ -20,6 +20,7 @@ from features.tfrecord import read_records
 from models.backend import tf
 from models.estimates import sigmoid
 from models.heads import click_logit
+from models.methods import METHODS
 from models.seeds import seed_for
 from pipeline.distill import distill
 from pipeline.evaluate import evaluate, load_student
@@ -96,7 +97,7 @@ def write_targets(run: Run, label: str = "") -> None:
 def train(run: Run, method: str, config: StudentConfig) -> Generations:
     """What a call of ``distill`` that is killed before its export leaves behind."""
     run.begin(f"students/{method}", student_key(run, method, config))
-    return train_generations(run, StudentData.read(run, method != "hard"), method, config)
+    return train_generations(run, StudentData.read(run, METHODS[method]), method, config)
 
 
 def test_the_first_generation_has_the_settings_of_a_single_one() -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from features.errors import ArtifactError
+from models.methods import SOURCES
 from pipeline.config import Config
 from pipeline.keys import (
+    derived_key,
+    derived_sources,
     evaluation_key,
     finished_students,
     is_complete,
@@ -19,8 +22,8 @@ from pipeline.keys import (
     targets_key,
     teacher_key,
 )
-from pipeline.settings import StudentConfig
-from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, student_stage
+from pipeline.settings import DerivedConfig, StudentConfig, TargetsConfig
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, TEACHER, Run, derived_stage, student_stage
 
 METHODS = ("hard", "kd")
 CONFIG = Config()
@@ -148,6 +151,72 @@ def test_another_teacher_leaves_the_hard_student(run: Run) -> None:
     run.finish(TEACHER, "other", {})
     finish_from(run, TARGETS)
     assert student_keys(run)[0] == hard and student_keys(run)[1] != kd
+
+
+def finish_derived(run: Run, source: str, config: DerivedConfig = CONFIG.derived) -> None:
+    key, told = derived_key(run, source, config), {"sources": derived_sources(run)}
+    run.finish(derived_stage(source), key, told)
+
+
+def test_the_number_of_floats_counts(run: Run) -> None:
+    assert targets_key(run) == targets_key(run, 0)
+    assert len({targets_key(run, size) for size in (0, 8, 16)}) == 3
+    assert not complete(run, Config(targets=TargetsConfig(8)))
+    run.finish(TARGETS, targets_key(run, 8), sources(run, TARGETS))
+    finish_from(run, student_stage("hard"))
+    assert complete(run, Config(targets=TargetsConfig(8))) and not complete(run)
+
+
+def test_a_student_of_derived_targets_needs_them_finished_and_current(run: Run) -> None:
+    config = Config(targets=TargetsConfig(8))
+    run.finish(TARGETS, targets_key(run, 8), sources(run, TARGETS))
+    with pytest.raises(ArtifactError, match="ctr-distill derive --source lelp"):
+        student_key(run, "lelp", StudentConfig())
+    assert not complete(run, config, ("lelp",))
+    finish_derived(run, "lelp")
+    stage = student_stage("lelp")
+    run.finish(
+        stage, student_key(run, "lelp", config.student_config("lelp")), {"sources": student_sources(run, "lelp")}
+    )
+    run.finish(REPORT, evaluation_key(run), {})
+    assert complete(run, config, ("lelp",)) and stage in finished_students(run)
+    other = replace(config, derived=DerivedConfig(pseudo_subclasses=7))
+    assert not complete(run, other, ("lelp",)) and complete(run, replace(config, derived=DerivedConfig()), ("lelp",))
+    run.finish(TARGETS, targets_key(run, 8), {**sources(run, TARGETS), "other": 1})
+    assert not complete(run, config, ("lelp",))
+    refused(run, derived_stage("lelp"), TARGETS, "derive --source lelp")
+
+
+def test_derived_targets_stand_for_removed_targets_and_not_for_stale_ones(run: Run) -> None:
+    finish_derived(run, "random")
+    require_current(run, derived_stage("random"))
+    run.finish(TEACHER, "other", sources(run, TEACHER))
+    with pytest.raises(ArtifactError, match="The targets of a run must be made from its present teacher"):
+        require_current(run, derived_stage("random"))
+    shutil.rmtree(run.file(TARGETS))
+    require_current(run, derived_stage("random"))
+
+
+def test_only_the_settings_that_a_source_reads_count(run: Run) -> None:
+    settings = {"pseudo_subclasses": 9, "lelp_temperature": 2.0, "centroid_temperature": 2.0, "seed": 9}
+    read = {"random": {"seed"}, "lelp": {*settings} - {"centroid_temperature"}, "centroids": {"centroid_temperature"}}
+    assert set(read) == set(SOURCES)
+    for source, names in read.items():
+        first = derived_key(run, source, DerivedConfig())
+        for name, value in settings.items():
+            changed = derived_key(run, source, replace(DerivedConfig(), **{name: value}))
+            assert (changed != first) == (name in names), (source, name)
+
+
+def test_a_student_of_embeddings_depends_on_the_targets(run: Run) -> None:
+    assert student_sources(run, "hard")["targets"] is None
+    assert student_sources(run, "hard", embeddings=True)["targets"] == run.identity(TARGETS)
+    config = StudentConfig(similarity=1.0)
+    before = student_key(run, "hard", config)
+    run.finish(student_stage("hard"), "key", {"sources": student_sources(run, "hard", embeddings=True)})
+    assert "students/hard" in finished_students(run)
+    run.finish(TARGETS, "other", {})
+    assert student_key(run, "hard", config) != before and "students/hard" not in finished_students(run)
 
 
 def test_a_stage_needs_what_it_is_made_from(tmp_path: Path) -> None:

@@ -18,15 +18,18 @@ from features.row_table import RowTable
 from features.schema import CATEGORICAL, FLOAT, GROUP, LABEL, Column, Schema
 from features.spec import SPLITS
 from features.splits import LINES, Split
+from models.pseudo_subclasses import Shuffled
 from pipeline import storage
 from pipeline.analyze import MergeColumn, merge_analysis
 from pipeline.batches import read_batch
+from pipeline.derive import DeriveShard, SumShard
 from pipeline.plan import ALL, Entry, Range, Task, log_sizes, plan
 from pipeline.precompute import ScoreShard, TeacherFiles
 from pipeline.predict import PredictTask
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all, rows_of
 from pipeline.settings import PreprocessConfig
 from pipeline.storage import InputFile, find_inputs
+from pipeline.teacher_embeddings import MomentsOfShard
 
 SCHEMA = Schema((Column("y", LABEL), Column("x", FLOAT), Column("u", GROUP), Column("c", CATEGORICAL)), ",")
 
@@ -193,7 +196,12 @@ def functions() -> Iterator[beam.DoFn]:
     yield from (kind(job=job) for kind in (ParseTask, CountEntry, TransformEntry))
     yield MergeColumn(settings=job.vocabularies())
     yield PredictTask(model="model", output="output")
-    yield ScoreShard(teacher=TeacherFiles(("model",), 0, "key"), examples="examples", targets="targets")
+    teacher = TeacherFiles(("model",), 0, "key")
+    yield ScoreShard(teacher=teacher, examples="examples", targets="targets")
+    yield MomentsOfShard(teacher=teacher, examples="examples", moments="moments", every=1, embedding=4)
+    stored = {"examples": "examples", "targets": "targets", "teacher": "key"}
+    yield SumShard(**stored, outcome=None, sums="sums")
+    yield DeriveShard(**stored, derived="derived", fingerprint="other", conditionals=Shuffled(3))
 
 
 @pytest.mark.parametrize("library", [pickler, cloudpickle_pickler])

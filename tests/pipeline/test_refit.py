@@ -171,17 +171,6 @@ def fail(capsys: pytest.CaptureFixture[str], original: str, output: str) -> str:
     return capsys.readouterr().err
 
 
-def test_a_log_that_has_changed(refits: Refits, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status = os.stat(made.log)
-    try:
-        os.utime(made.log, (1, 1))
-        message = fail(capsys, refits.original.path, str(tmp_path / "refit"))
-    finally:
-        os.utime(made.log, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert message.startswith("error: The log of a run must be what it was when the run was made. Received: ")
-    assert not (tmp_path / "refit" / "examples").exists()
-
-
 def test_a_refit_of_a_refit(refits: Refits, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = fail(capsys, refits.run.path, str(tmp_path / "refit"))
     assert "--run must have validation rows" in message and "without-validation:70/15/15" in message
@@ -194,14 +183,56 @@ def test_a_refit_of_another_run(refits: Refits, made: Made, tmp_path: Path, caps
     assert f"which is a refit of {refits.original.path}" in message
 
 
-def test_without_test_rows(log: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Untested:
+    """A run without test rows that has a log of its own, and its refit, asked for twice.
+
+    Args:
+        log: of both.
+        original: the run.
+        run: the refit.
+        stdout: of the commands that made them.
+    """
+
+    log: Path
+    original: Run
+    run: Run
+    stdout: str
+
+
+@pytest.fixture(scope="module")
+def untested(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Untested:
+    folder = tmp_path_factory.mktemp("untested")
+    own = shutil.copy2(log, folder / "log.tsv")
+    original, run = Run(str(folder / "original")), Run(str(folder / "refit"))
+    refit = ["refit", "--run", original.path, "--output", run.path]
+    quick = [
+        *SMALL,
+        "--teacher-epochs=0.5",
+        "--teacher-evaluations=1",
+        "--student-epochs=0.5",
+        "--student-evaluations=1",
+    ]
+    command = ["run", "--input", str(own), "--run", original.path, "--split", "80/20/0", "--methods", "hard", *quick]
+    done = ctr_distill(command, refit, refit)
+    return Untested(own, original, run, done.stdout)
+
+
+def test_without_test_rows(untested: Untested) -> None:
     """There is nothing to report."""
-    first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    refit = ["refit", "--run", first, "--output", second]
-    done = ctr_distill(
-        ["run", "--input", str(log), "--run", first, "--split", "80/20/0", "--methods", "hard", *SMALL], refit, refit
-    )
-    assert done.stdout.splitlines()[-2] == f"nothing to do: {second} is finished"
-    assert done.stdout.splitlines()[-1] == f"students: {second}/students (without test rows there is no report)"
-    assert Run(second).spec().rows["test"] == 0 and not Path(second, "report").exists()
-    assert Path(second, "students/hard/model/1/saved_model.pb").exists()
+    lines, path = untested.stdout.splitlines(), untested.run.path
+    assert lines[-2] == f"nothing to do: {path} is finished"
+    assert lines[-1] == f"students: {path}/students (without test rows there is no report)"
+    assert untested.run.spec().rows["test"] == 0 and not Path(path, "report").exists()
+    assert Path(path, "students/hard/model/1/saved_model.pb").exists()
+
+
+def test_a_log_that_has_changed(untested: Untested, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = os.stat(untested.log)
+    try:
+        os.utime(untested.log, (1, 1))
+        message = fail(capsys, untested.original.path, str(tmp_path / "refit"))
+    finally:
+        os.utime(untested.log, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert message.startswith("error: The log of a run must be what it was when the run was made. Received: ")
+    assert not (tmp_path / "refit" / "examples").exists()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from example_comparison import comparison
 from support import METHODS, ROWS, Made
 
 from features.errors import ArtifactError
@@ -20,7 +21,8 @@ from models.metrics import METRICS
 from pipeline import storage
 from pipeline.evaluate import without_nan
 from pipeline.keys import evaluation_key
-from pipeline.report import metric_table, read_metrics, report, report_data, summary, terminal_tables, weighting
+from pipeline.report import metric_table, read_metrics, report, report_data, summary, terminal_tables
+from pipeline.report_provenance import weighting
 from pipeline.workspace import Run
 
 
@@ -234,6 +236,39 @@ def test_an_evaluation_of_other_models_is_refused(copy_of: Callable[..., Run]) -
     assert page.read_bytes() == before
 
 
+def _only_examples(made: Made, folder: Path, value: dict[str, Any]) -> Run:
+    """A run that has a comparison and no models."""
+    run = Run(str(folder / "compared"))
+    Path(run.path).mkdir()
+    for stage in ("examples", "rejected"):
+        Path(run.file(stage)).symlink_to(made.run.file(stage))
+    storage.write_json(run.file("compare/comparison.json"), value)
+    return run
+
+
+def test_a_comparison_needs_no_evaluation(made: Made, tmp_path: Path) -> None:
+    value = comparison({"kd": (-0.002, -0.003, -0.001), "subclass": (None, None, None)})
+    run = _only_examples(made, tmp_path, value)
+    text = " ".join(_Page(Path(report(run)).read_text()).texts)
+    assert "Use kd: 0.00200 lower test logloss than hard" in text and str(made.log) in text
+    assert "The models of this run" not in text and "No student yet" not in text
+    assert json.loads(Path(run.file("report/comparison.json")).read_text()) == value
+    data = report_data(run)
+    assert data.metrics.empty and dict(data.provenance)["Rejects"] == f"3 of {ROWS + 3:,} lines"
+
+
+def test_a_comparison_is_shown_above_the_models(copy_of: Callable[..., Run], found: dict[str, Any]) -> None:
+    """One of other models is left out until it is made again: a comparison has taken hours."""
+    run = copy_of()
+    storage.write_json(run.file("compare/comparison.json"), comparison())
+    text = Path(report(run)).read_text()
+    assert text.index("Use kd: 0.00200 lower") < text.index("The models of this run") < text.index(summary(found))
+    assert Path(run.file("report/comparison.json")).exists() and read_metrics(run)["splits"] == found["splits"]
+    storage.write_json(run.file("students/kd/manifest.json"), {**run.manifest("students/kd"), "key": "other"})
+    assert "The models of this run" not in Path(report(run)).read_text()
+    assert report_data(run).metrics.empty
+
+
 class _Page(HTMLParser):
     """Text and addresses of a page."""
 
@@ -261,7 +296,15 @@ def test_the_page_holds_every_logloss_and_needs_nothing_else(page: str, found: d
     assert summary(found) in text
     assert all(address.startswith(("#", "data:")) for address in read.addresses)
     assert "script" not in read.tags and "svg" in read.tags
-    for heading in ("Learning curves", "Reliability", "Subclasses", "Distance to the optimum", "Provenance"):
+    for heading in (
+        "Learning curves",
+        "Reliability",
+        "Rare values",
+        "calibration slope",
+        "Subclass 0",
+        "Distance to the optimum",
+        "Provenance",
+    ):
         assert heading in text
 
 

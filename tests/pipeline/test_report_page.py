@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from example_comparison import comparison
 
 from models.metrics import METRICS, ClickMetrics, paired_difference
+from pipeline.report_comparison import Comparison
 from pipeline.report_page import ReportData, render
 
 MODELS = ("teacher", "students/hard", "students/kd", "students/subclass")
@@ -234,3 +236,44 @@ def test_everything_is_escaped(data: ReportData) -> None:
 def test_models_keep_their_colour_in_every_chart(data: ReportData) -> None:
     assert [data.style(model) for model in MODELS] == [0, 1, 2, 3]
     assert data.style("unknown") == 0
+
+
+COMPARED = Comparison.of(comparison(fractions=(0.1, 1.0)))
+VERDICT = "Use kd: 0.00200 lower test logloss than hard [0.00100, 0.00300], 5 seeds."
+
+
+def test_a_comparison_comes_first(data: ReportData) -> None:
+    html = render(replace(data, comparison=COMPARED))
+    page = Page(html)
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert anchors == page.ids and len(anchors) == 7 + 8 == len(set(anchors))
+    assert anchors[0] == "comparison-of-methods" and anchors.index("metrics") == 7
+    places = [page.text.index(words) for words in (VERDICT, "A note.", "Logloss, all training rows")]
+    places += [page.text.index(words) for words in ("The models of this run", data.summary, data.notes[0])]
+    assert places == sorted(places)
+    assert f'<p class="summary">{VERDICT}' in html
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|javascript:|\son[a-z]+=", html)
+
+
+def test_a_comparison_without_an_evaluation() -> None:
+    data = ReportData("t", "", pd.DataFrame(), comparison=COMPARED, provenance=[("Inputs", "log.tsv")])
+    page = Page(render(data))
+    assert page.ids[0] == "comparison-of-methods" and page.ids[-1] == "provenance" and len(page.ids) == 8
+    assert "The models of this run" not in page.text and "log.tsv" in page.text
+
+
+def test_what_is_said_of_the_teacher_and_of_rare_values(data: ReportData) -> None:
+    names = {"model": ["teacher", "students/kd"], "slice": "10-99", "rows": 1500}
+    more = replace(
+        data,
+        by_frequency=pd.DataFrame(names | {"logloss": [0.41234, 0.45678], "pcoc": [1.0012, 0.9876]}),
+        diagnosis=pd.DataFrame([{"split": "test", "what": "calibration slope", "value": 0.97531}]),
+        subclass_map=pd.DataFrame(
+            [{"class": "click", "subclass": 2, "share": 0.4, "column": "C", "value": "x", "lift": 2.5, "rows": 60.0}]
+        ),
+    )
+    page = Page(render(more))
+    assert {"rare-values", "teacher", "subclasses"} <= set(page.ids)
+    assert ["Model ", "10-99 (1,500 rows) "] in page.rows and ["students/kd ", "0.45678 PCOC 0.9876 "] in page.rows
+    assert ["calibration slope ", "0.97531 "] in page.rows
+    assert "Subclass 2 40.0 % C = x 2.50\u00d7 60 rows" in page.text

@@ -11,7 +11,13 @@ from pipeline.report_tables import best_students, cost_table, number, size
 
 @pytest.mark.parametrize(
     ("value", "decimals", "words"),
-    [(0.48213, 5, "0.48213"), (1234567, 0, "1,234,567"), (-0.5, 1, "\u22120.5"), (math.nan, 2, "\u2013")],
+    [
+        (0.48213, 5, "0.48213"),
+        (1234567, 0, "1,234,567"),
+        (-0.5, 1, "\u22120.5"),
+        (-0.0001, 3, "0.000"),
+        (math.nan, 2, "\u2013"),
+    ],
 )
 def test_number(value: float, decimals: int, words: str) -> None:
     assert number(value, decimals) == words

@@ -15,8 +15,10 @@ import pytest
 import yaml
 from support import METHODS, ROOT, STUDENT, Made, ctr_distill, files_of, flags
 
+from features.errors import ConfigError
 from features.schema import CRITEO
-from pipeline import cli
+from models.methods import METHODS as ALL_METHODS
+from pipeline import cli, commands
 from pipeline.beam import make_options
 from pipeline.run import run_all
 from pipeline.workspace import Run
@@ -31,7 +33,7 @@ def again(made: Made, run: Run, methods: str = "hard,kd", *changes: str) -> bool
     """The command that made the run, on a copy of it, with other flags behind."""
     arguments = [*made.arguments, *changes]
     options, _ = cli.make_parser().parse_known_args(arguments)
-    config = cli._config(options)
+    config = commands._config(options)
     with run.lock():
         return run_all(run, [str(made.log)], CRITEO, config, methods.split(","), make_options((), 1))
 
@@ -72,10 +74,10 @@ def test_what_is_printed(made: Made) -> None:
 
 def test_configuration_and_versions(made: Made) -> None:
     config = yaml.safe_load(Path(made.run.file("config.yaml")).read_text())
-    assert list(config) == ["preset", "preprocess", "teacher", "methods", "packages"]
+    assert list(config) == ["preset", "preprocess", "teacher", "targets", "derived", "methods", "packages"]
     assert config["preset"] == "100k", "the one for so few rows"
     assert config["preprocess"]["split"] == "70/15/15" and config["teacher"]["hidden"] == [16]
-    assert set(config["methods"]) == set(METHODS) and config["methods"]["kd"]["hidden"] == 8
+    assert set(config["methods"]) == set(ALL_METHODS) and config["methods"]["kd"]["hidden"] == 8
     assert config["packages"]["tensorflow"].startswith("2.") and "apache-beam" in config["packages"]
     assert set(config["packages"]) == set(config["packages"]) - {None}
 
@@ -170,3 +172,23 @@ def test_a_stage_that_is_gone_is_made_again(made: Made, copy_of: Callable[..., R
     assert again(made, run, "kd") is True
     assert Path(run.file(stage, "manifest.json")).exists()
     assert again(made, run, "kd") is False
+
+
+def test_embeddings_and_derived_targets_are_made_where_a_student_needs_them(
+    made: Made, copy_of: Callable[..., Run]
+) -> None:
+    run = copy_of("students", "report")
+    arguments = (made, run, "lelp", "--student-epochs=0.2", "--targets-embedding=8", "--derived-pseudo-subclasses=2")
+    assert again(*arguments) is True
+    assert run.manifest("targets")["embedding"] == 8 and run.manifest("derived/lelp")["outputs"] == 4
+    assert run.manifest("students/lelp")["sources"]["targets"] == run.identity("derived/lelp")
+    assert list(json.loads(Path(run.file("report/metrics.json")).read_text())["models"]) == ["teacher", "students/lelp"]
+    assert again(*arguments) is False
+
+
+def test_cross_fitted_teachers_are_not_trained_for_embeddings(made: Made, copy_of: Callable[..., Run]) -> None:
+    run = copy_of()
+    before = files_of(run.path)
+    with pytest.raises(ConfigError, match="folds must be 0 where a student needs .* embeddings. Received: 2"):
+        again(made, run, "lelp", "--teacher-folds=2")
+    assert files_of(run.path) == before

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from pipeline.svg import Axis, element, label, nice_ticks, safe, signed, tick_labels
+from pipeline.svg import Axis, element, label, log_ticks, nice_ticks, safe, signed, tick_labels
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,19 @@ from pipeline.svg import Axis, element, label, nice_ticks, safe, signed, tick_la
 )
 def test_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
     assert nice_ticks(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.8, 12, [1, 2, 5, 10]),
+        (0.008, 1.2, [0.01, 0.03, 0.1, 0.3, 1]),
+        (9e3, 2e8, [1e4, 1e5, 1e6, 1e7, 1e8]),
+        (340, 690, [400, 500, 600]),
+    ],
+)
+def test_log_ticks_are_round_and_few(low: float, high: float, ticks: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +78,18 @@ def test_axis_maps_its_ends_and_shows_every_value() -> None:
     flat = Axis.around([2.0, 2.0], 0, 100)
     assert flat.low < 2 < flat.high
     assert Axis.around([], 0, 100).low < Axis.around([], 0, 100).high
+
+
+def test_a_log_axis_has_equal_steps_for_equal_ratios() -> None:
+    axis = Axis(1.0, 100.0, 0.0, 200.0, log=True)
+    assert [axis(value) for value in (1, 10, 100)] == pytest.approx([0, 100, 200])
+    around = Axis.around([10.0, 1000.0, math.nan, 0.0], 0, 100, margin=0.25, log=True)
+    assert (around.low, around.high) == pytest.approx((10**0.5, 10**3.5))
+    assert around.ticks(words=lambda values: [f"{v:g}!" for v in values])[0][1] == "10!"
+
+
+@pytest.mark.parametrize("values", [[480.0, 481.0], [480.0]])
+def test_a_log_axis_makes_no_mountain_of_a_small_difference(values: list[float]) -> None:
+    around = Axis.around(values, 0, 100, log=True)
+    assert around.high / around.low == pytest.approx(2)
+    assert math.sqrt(around.low * around.high) == pytest.approx(480.5, abs=0.6)

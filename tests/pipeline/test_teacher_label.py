@@ -22,7 +22,7 @@ from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
 from pipeline.report import read_metrics, report, terminal_tables
 from pipeline.settings import PreprocessConfig, TeacherConfig
-from pipeline.stage_inputs import labels_of, outcome_of, read_with_targets
+from pipeline.stored_rows import labels_of, outcome_of, read_with_targets
 from pipeline.teacher_data import TeacherData
 from pipeline.train_teacher import train_teacher
 from pipeline.workspace import Run

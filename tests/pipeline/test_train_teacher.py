@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
+from small_run import change_json
 from support import TEACHER, Made, ctr_distill, files_of, flags
 
 from features.blocks import Block
@@ -21,7 +24,9 @@ from features.hashing import folds
 from features.schema import CRITEO
 from models import boosted
 from models.backend import tf
+from pipeline import align_parts as align_parts_module
 from pipeline import storage
+from pipeline.align_parts import align_parts
 from pipeline.beam import make_options
 from pipeline.config import build
 from pipeline.generate import generate
@@ -261,6 +266,99 @@ def test_targets_are_calibrated_on_validation_rows(
         manifest = run.manifest("teacher")
         assert manifest["calibration"] == run.manifest("targets")["calibration"]
         assert manifest["calibration"]["reason"] == "" and manifest["calibration"]["scale"] != 1
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """What a part of a teacher says of rows: class probabilities [rows, 2], conditionals [rows, 2, S]."""
+
+    classes: npt.NDArray[np.float64]
+    within: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, run: Run, model: str, block: Block) -> Conditionals:
+        teacher = tf.saved_model.load(run.file("teacher", model))
+        asked = tf.fill([len(block)], 10)
+        z = teacher.score(tf.constant(block.ids), tf.constant(block.dense), asked)["logits"].numpy()
+        joint = softmax(z.astype(np.float64), axis=1).reshape(len(z), 2, -1)
+        classes = joint.sum(axis=2)
+        return cls(classes, joint / classes[:, :, np.newaxis])
+
+    def gains(self, other: Conditionals, c: int) -> npt.NDArray[np.float64]:
+        """Mean of P(c) times the products of all pairs of subclasses of class c."""
+        gains: npt.NDArray[np.float64] = (self.classes[:, c, np.newaxis] * self.within[:, c]).T @ other.within[:, c]
+        return gains / len(self.classes)
+
+
+def test_subclasses_of_the_parts_are_aligned_on_validation_rows(
+    leak: dict[str, dict[str, Targets]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = next(path for path in tmp_path_factory.getbasetemp().glob("leak*") if path.is_dir())
+    runs = {name: Run(str(folder / "a" / name)) for name in ("run-2", "run-0")}
+    first, second = runs["run-2"].manifest("teacher")["alignment"]
+    assert first == list(range(6))
+    block, _ = rows_of(runs["run-2"], "valid")
+    one, other = (Conditionals.of(runs["run-2"], f"model/fold-{part}", block) for part in range(2))
+    gains = [one.gains(other, c) for c in range(2)]
+    expected = [linear_sum_assignment(gain, maximize=True)[1] for gain in gains]
+    assert second == [*expected[0], *(expected[1] + 3)]
+    itself, aligned = storage.read_json(runs["run-2"].file("teacher/metrics.json"))["agreement"]
+    assert itself["before"] == itself["after"]
+    assert aligned["before"] == pytest.approx(sum(np.trace(gain) for gain in gains), rel=1e-5)
+    best = sum(gain[np.arange(3), columns].sum() for gain, columns in zip(gains, expected, strict=True))
+    assert aligned["after"] == pytest.approx(best, rel=1e-5) and best >= sum(np.trace(gain) for gain in gains)
+    assert "alignment" not in runs["run-0"].manifest("teacher")
+    assert "agreement" not in storage.read_json(runs["run-0"].file("teacher/metrics.json"))
+
+
+class Shuffled(tf.Module):
+    """A teacher with its subclasses in another order."""
+
+    def __init__(self, path: str, order: list[int]) -> None:
+        super().__init__()
+        self.teacher, self.order = tf.saved_model.load(path), order
+        specs = [([None, 26], tf.int32), ([None, 13], tf.float32), ([None], tf.int32)]
+        self.score = tf.function(self._score, input_signature=[tf.TensorSpec(*spec) for spec in specs])
+
+    def _score(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": tf.gather(self.teacher.score(ids, dense, fold)["logits"], self.order, axis=1)}
+
+
+def test_another_order_of_the_same_subclasses_is_undone(
+    leak: dict[str, dict[str, Targets]],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = next(path for path in tmp_path_factory.getbasetemp().glob("leak*") if path.is_dir())
+    run = Run(str(tmp_path / "run"))
+    shutil.copytree(folder / "a" / "run-2", run.path)
+    shuffled, models = [2, 0, 1, 3, 5, 4], ["model/fold-0", "model/shuffled"]
+    tf.saved_model.save(Shuffled(run.file("teacher", models[0]), shuffled), run.file("teacher", models[1]))
+    for rows in (20_000, 100):
+        monkeypatch.setattr(align_parts_module, "ROWS", rows)
+        found = align_parts(run, models)
+        assert [shuffled[k] for k in found.orders[1]] == list(range(6))
+        block, _ = rows_of(run, "valid")
+        one = Conditionals.of(run, models[0], block.take(slice(0, rows)))
+        itself = sum(np.trace(one.gains(one, c)) for c in range(2))
+        assert found.agreements[1]["after"] == pytest.approx(itself, rel=1e-5)
+        assert found.agreements[1]["before"] < itself
+
+
+def test_without_validation_rows_parts_are_aligned_on_training_rows(
+    leak: dict[str, dict[str, Targets]], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """As in a refit, whose teachers are others than those of its original."""
+    folder = next(path for path in tmp_path_factory.getbasetemp().glob("leak*") if path.is_dir())
+    run = Run(str(tmp_path / "run"))
+    shutil.copytree(folder / "a" / "run-2", run.path)
+    change_json(run.file("examples/manifest.json"), lambda manifest: manifest.update(shards=run.shards("train")))
+    models = run.manifest("teacher")["models"]
+    block, _ = rows_of(run, "train")
+    one, other = (Conditionals.of(run, model, block) for model in models)
+    found = align_parts(run, models).agreements[1]
+    assert found["before"] == pytest.approx(sum(np.trace(one.gains(other, c)) for c in range(2)), rel=1e-5)
 
 
 @pytest.fixture(scope="module")

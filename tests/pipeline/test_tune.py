@@ -36,23 +36,21 @@ class TestRealRun:
         file.write_text(yaml.safe_dump(settings))
         return ["tune", "--run", run.path, "--config", str(file), "--budget", "1s", *flags]
 
-    def test_teacher_and_student(self, copy_of: Callable[..., Run]) -> None:
-        """The best settings train the same teacher again; nothing else in the run changes."""
-        run = copy_of("report", "students")
+    def test_teacher_and_students(self, copy_of: Callable[..., Run]) -> None:
+        """The best settings train the same teacher again; nothing else in the run changes, no test row is read."""
+        run = copy_of("report", "students", "examples/test", "targets/test")
         small = {name.replace("-", "_"): value for name, value in TEACHER.items()}
         student = {name.replace("-", "_"): value for name, value in STUDENT.items()}
         settings = {"teacher": small, "student": student}
         before = {path: path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}
-        done = ctr_distill(
-            self.command(run, settings),
-            self.command(run, settings, "--model", "kd"),
-        )
+        done = ctr_distill(*(self.command(run, settings, "--model", model) for model in ("teacher", "kd", "hard")))
         lines = done.stdout.splitlines()
         path, copy = f"{run.path}/tune/teacher/best.yaml", Path(run.file("tune/kd/best.yaml"))
         assert lines[1] == f"use it: ctr-distill train-teacher --run {run.path} --config {path}"
         assert lines[3] == f"use it: ctr-distill distill --method kd --run {run.path} --config {copy}"
         assert lines[0].startswith("best of ") and " trials: valid logloss 0." in lines[2]
         assert list(yaml.safe_load(copy.read_text())["methods"]) == ["kd"]
+        assert Path(run.file("tune/hard/best.yaml")).exists()
         teacher = resolve(load(path)).teacher_config()
         assert teacher.subclasses == 3 and teacher.evaluations == 2
         table = pd.read_csv(run.file("tune/teacher/trials.csv"))
@@ -63,12 +61,6 @@ class TestRealRun:
         after = {path: path.read_bytes() for path in Path(run.path).rglob("*") if path.is_file()}
         assert {path: after[path] for path in before} == before
         assert {path.relative_to(run.path).parts[0] for path in set(after) - set(before)} == {"tune"}
-
-    def test_test_rows_are_not_read(self, copy_of: Callable[..., Run]) -> None:
-        run = copy_of("report", "students", "examples/test", "targets/test")
-        settings = {"student": {name.replace("-", "_"): value for name, value in STUDENT.items()}}
-        ctr_distill(self.command(run, settings, "--model", "hard"))
-        assert Path(run.file("tune/hard/best.yaml")).exists()
 
     def test_what_is_fixed_in_a_search(self, made: Made) -> None:
         """One network in each trial; the file has what was asked for."""

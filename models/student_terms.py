@@ -1,0 +1,105 @@
+"""What a student's loss has beside the losses of its logits: ranks, relations of rows, the teacher's embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.backend import keras, tf
+from models.heads import ReusedHead, click_logit
+from models.inputs import Batch
+from models.layers import dense
+from models.losses import mean_loss
+from models.ranking import ranking_loss
+from models.relations import pseudo_labels, relation_loss, similarity_loss
+from models.replicas import first_rows, replicas
+
+
+@dataclass(frozen=True)
+class TermSettings:
+    """The weight of each term, 0 for none, and its shape; ``pipeline.settings.StudentConfig`` says what each is."""
+
+    ranking: float
+    ranking_rows: int
+    similarity: float
+    relations: float
+    relations_temperature: float
+    relations_negatives: int
+    relation_rows: int
+    reused: float
+
+
+class StudentTerms(keras.layers.Layer):
+    """The terms of a loss that are not made of one row's logits.
+
+    Ranking, similarity and relations compare the first rows of the (shuffled) batch with each other, those of all
+    replicas; their cost grows with the number of these rows squared. Ranking takes the rows' weights; similarity and
+    relations say where rows lie, whatever they count. Relations see the hidden layer through a projection to the width
+    of the teacher's embedding, which is not exported.
+
+    Args:
+      settings: The terms.
+      embedding: E, floats of the teacher's embedding; 0 for none.
+      seed: Of the projection's initial weights.
+
+    Raises:
+      ValueError: If a term needs an embedding and there is none.
+    """
+
+    def __init__(self, settings: TermSettings, embedding: int, seed: int) -> None:
+        super().__init__(name="terms")
+        if not embedding and (settings.similarity or settings.relations or settings.reused):
+            raise ValueError(f"`embedding` should be positive for {settings}. Received: embedding={embedding}")
+        self._settings = settings
+        self.projection = dense(embedding, seed, "relations", use_bias=False) if settings.relations else None
+
+    def weighted(
+        self, batch: Batch, p_click: tf.Tensor, deep: tf.Tensor, z: tf.Tensor, head: keras.layers.Layer
+    ) -> list[tf.Tensor]:
+        """The terms, times their weights; with several replicas the own part of each.
+
+        Args:
+          batch: See :mod:`models.inputs`.
+          p_click: Click probabilities that ranking learns ``[batch]``.
+          deep: Hidden layer ``[batch, width]``.
+          z: Subclass logits that learn from the teacher ``[batch, 2 S]``.
+          head: The student's own; a :class:`models.heads.ReusedHead` if the weight of ``reused`` is positive.
+
+        Returns:
+          Scalars, none for terms of weight 0.
+        """
+        settings, terms = self._settings, []
+        if settings.ranking:
+            terms.append(settings.ranking * self._ranking(batch, p_click, z))
+        if settings.similarity:
+            terms.append(settings.similarity * self._similarity(batch, deep))
+        if self.projection is not None:
+            terms.append(settings.relations * self._relations(batch, self.projection(deep)))
+        if settings.reused:
+            terms.append(settings.reused * _reused(batch, deep, head))
+        return terms
+
+    def _ranking(self, batch: Batch, p_click: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        scores, p_click, weights = (
+            None if x is None else first_rows(x, self._settings.ranking_rows)
+            for x in (click_logit(z), p_click, batch.get("weight"))
+        )
+        return ranking_loss(scores, p_click, weights) / replicas()
+
+    def _similarity(self, batch: Batch, deep: tf.Tensor) -> tf.Tensor:
+        teacher, student = (first_rows(x, self._settings.relation_rows) for x in (batch["embedding"], deep))
+        return similarity_loss(teacher, student) / replicas()
+
+    def _relations(self, batch: Batch, projected: tf.Tensor) -> tf.Tensor:
+        settings = self._settings
+        kinds = pseudo_labels(batch["label"], batch["targets"])
+        kinds, teacher, student = (
+            first_rows(x, settings.relation_rows) for x in (kinds, batch["embedding"], projected)
+        )
+        loss = relation_loss(teacher, student, kinds, settings.relations_negatives, settings.relations_temperature)
+        return loss / replicas()
+
+
+def _reused(batch: Batch, deep: tf.Tensor, head: ReusedHead) -> tf.Tensor:
+    """Mean squared distance between the teacher's embedding and what the head makes of the hidden layer, a float."""
+    apart = tf.math.squared_difference(head.project(deep), batch["embedding"])
+    return mean_loss(tf.reduce_mean(apart, axis=1), batch.get("weight"))
