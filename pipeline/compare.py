@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.compare_jobs import make_teacher, train_students
-from pipeline.compare_plan import FOLDER, Cell, Job, Plan
+from pipeline.compare_plan import COMPARISON, FOLDER, Cell, Job, Plan
 from pipeline.compare_tables import Results, comparison_json
 from pipeline.config import Config, plain
 from pipeline.evaluate import without_nan
@@ -25,7 +25,6 @@ from pipeline.subset import subset
 from pipeline.train_teacher import training_memory
 from pipeline.workspace import Run
 
-COMPARISON = "comparison.json"
 # Students in one process: enough that the import of TensorFlow counts little, few enough that graphs do not pile up.
 _STUDENTS = 8
 

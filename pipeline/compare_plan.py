@@ -13,13 +13,12 @@ from models.methods import METHODS
 from pipeline.arms import Arm, find_arms
 from pipeline.config import Config, build, of_training, plain
 from pipeline.search_space import draw, present, student_space
-from pipeline.settings import CompareConfig, StudentConfig, TeacherConfig, require
+from pipeline.settings import EMBEDDING, CompareConfig, StudentConfig, TeacherConfig, require
 from pipeline.shared_draws import SharedDraws
 from pipeline.workspace import EXAMPLES, Run, digest, target_stage
 
 FOLDER = "compare"
-EMBEDDING = 32
-"""Floats of the teacher's embeddings, where an arm learns from them."""
+COMPARISON = "comparison.json"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from features.errors import ArtifactError
 from models.metrics import METRICS
 from pipeline import report_frames as frames
 from pipeline import storage
-from pipeline.compare_plan import FOLDER
+from pipeline.compare_plan import COMPARISON, FOLDER
 from pipeline.inspect_run import inspect
 from pipeline.keys import evaluation_key
 from pipeline.report_comparison import Comparison
@@ -19,8 +19,6 @@ from pipeline.report_data import ReportData
 from pipeline.report_page import render
 from pipeline.report_provenance import of_examples, of_models
 from pipeline.workspace import REPORT, TARGETS, Run
-
-COMPARISON = "comparison.json"
 
 _TITLE = "Click model distillation"
 _SPLIT_NAMES = {"valid": "validation", "test": "test"}

@@ -307,7 +307,9 @@ class StudentConfig(TrainingConfig):
 class CompareConfig:
     """Settings of ``compare``."""
 
-    methods: str = setting("hard,kd,subclass", "what is compared, with commas: methods, built-in arms and the file's own")
+    methods: str = setting(
+        "hard,kd,subclass", "methods and arms, with commas: those of pipeline/arms.py and of the file"
+    )
     baseline: str = setting("hard", "what each of them is compared with")
     fractions: str = setting("1", "shares of the training rows that students see, with commas, such as 3%,0.1,1")
     seeds: int = setting(5, "trainings of each method; a seed fixes teacher and student")

@@ -155,6 +155,11 @@ def _make_student(data: StudentData, method: Method, config: StudentConfig) -> t
 
 def _require_labels(data: StudentData, config: StudentConfig, auxiliary: int) -> None:
     """Raises a ConfigError for a click that would be learnt from nothing."""
+    require(
+        not (data.label and config.correction),
+        "correction must be 0 where the teacher has learned an outcome: labels are of the click",
+        config.correction,
+    )
     if auxiliary and config.alpha == 1:
         why = "the teacher has learned an outcome" if data.label else "the targets have a head of their own"
         of = f" (outcome {data.label})" if data.label else ""

@@ -245,7 +245,7 @@ IN_A_PROCESS = {
     "no file",
     "only empty files",
     "directory",
-    *(mistake for mistake in MISTAKES if mistake.endswith(": no run")),
+    "train-teacher: no run",
     "other schema",
     "unknown flag",
     "unknown flag of a job",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from features.errors import ConfigError
-from pipeline.compare_plan import EMBEDDING, Plan, at_fraction
+from pipeline.compare_plan import Plan, at_fraction
 from pipeline.config import resolve
-from pipeline.settings import StudentConfig
+from pipeline.settings import EMBEDDING, StudentConfig
 from pipeline.workspace import Run
 
 RUN = Run("run")

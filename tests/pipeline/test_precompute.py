@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Made, ctr_distill, damage_targets, files_of, flags
+from support import Made, damage_targets, files_of
 
 from features.blocks import Block
-from features.hashing import folds
+from features.schema import CRITEO
 from features.statistics import NO_FOLD
 from features.targets import TargetBlock
 from models.backend import tf
 from models.estimates import mean_of_teachers
-from pipeline import storage
+from pipeline import cli, storage
 from pipeline.beam import make_options
+from pipeline.config import build
 from pipeline.generate import generate
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.precompute import precompute
+from pipeline.preprocess import preprocess
+from pipeline.settings import PreprocessConfig, TeacherConfig
 from pipeline.stage_inputs import read_with_targets
+from pipeline.train_teacher import train_teacher
 from pipeline.workspace import Run
 
 
@@ -163,78 +166,22 @@ def test_other_rows_get_the_mean_of_all_teachers(made: Made, tmp_path: Path, num
     assert not any(np.isclose(found, logits, rtol=1e-3).all(axis=1).any() for logits in every)
 
 
-FOLDS_OF_RUNS = ("2", "0")
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """Runs of a log, and of the same with every label flipped of the training rows whose fold is even.
-
-    Args:
-        runs: by log, ``before`` or ``after``, and by ``folds`` of the teacher.
-    """
-
-    runs: dict[tuple[str, str], Run]
-
-    def training(self, log: str, folds_: str) -> tuple[Block, np.ndarray]:
-        """The training rows of a run and their targets, by offset."""
-        run = self.runs[log, folds_]
-        pairs = [pairs_of(run, "train", number) for number in range(len(run.shards("train")))]
-        block = Block.concatenate([block for block, _ in pairs])
-        order = np.argsort(block.offsets)
-        return block.take(order), np.concatenate([target.logits for _, target in pairs])[order]
-
-
 @pytest.fixture(scope="module")
-def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
-    """Bits are compared, so TensorFlow runs deterministically, in a process of its own.
-
-    Labels of validation rows stay: the calibration of all targets is fitted on them.
-    """
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose teacher has two parts. That a part does not see its own rows is shown in test_train_teacher.py."""
     folder = tmp_path_factory.mktemp("crossed")
-    logs = {name: folder / name / "log.tsv" for name in ("before", "after")}
-    for log in logs.values():
-        log.parent.mkdir()
-    generate(3000, str(logs["before"]), seed=5)
-    lines = logs["before"].read_bytes().splitlines(keepends=True)
-    offsets = np.cumsum([0, *map(len, lines[:-1])]).astype(np.int64)
-    even = folds(offsets, str(logs["before"]), seed=0) % 2 == 0
-    even[2100:] = False
-    other = {b"0": b"1", b"1": b"0"}
-    logs["after"].write_bytes(b"".join(other[x[:1]] + x[1:] if e else x for x, e in zip(lines, even, strict=True)))
-    quick = {"epochs": "0.5", "hidden": "8", "crosses": "5", "subclasses": "2", "batch-size": "256", "averaging": "0"}
-    runs, commands = {}, []
-    for name, log in logs.items():
-        for folds_ in FOLDS_OF_RUNS:
-            runs[name, folds_] = run = Run(str(log.parent / f"run-{folds_}"))
-            settings = flags({**quick, "evaluations": "1", "folds": folds_})
-            commands += [
-                ["preprocess", "--input", str(log), "--run", run.path, "--split", "2100/450/450"],
-                ["train-teacher", "--run", run.path, *settings, "--parallel=1", "--deterministic"],
-                ["precompute", "--run", run.path, "--deterministic"],
-            ]
-    ctr_distill(*commands)
-    return Crossed(runs)
+    log, run, options = str(folder / "log.tsv"), Run(str(folder / "run")), make_options((), 1)
+    generate(3000, log, seed=5)
+    preprocess(run, [log], CRITEO, PreprocessConfig(split="2100/450/450"), options)
+    quick = {"epochs": "0.5", "hidden": "8", "crosses": "5", "subclasses": "2", "batch_size": "256", "averaging": "0"}
+    train_teacher(run, build(TeacherConfig, {**quick, "evaluations": "1", "folds": "2"}, "teacher"))
+    precompute(run, options)
+    return run
 
 
-def test_targets_of_a_row_do_not_depend_on_the_labels_of_its_part(crossed: Crossed) -> None:
-    (before, logits), (after, changed) = (crossed.training(log, "2") for log in ("before", "after"))
-    even = before.folds % 2 == 0
-    assert np.array_equal(before.offsets, after.offsets) and np.array_equal(before.folds, after.folds)
-    assert np.array_equal(before.labels != after.labels, even) and 900 < even.sum() < 1200
-    assert len(even) > 2000
-    assert logits[even].tobytes() == changed[even].tobytes()
-    assert (logits[~even] != changed[~even]).any(axis=1).all()
-
-
-def test_without_cross_fitting_they_do(crossed: Crossed) -> None:
-    (before, logits), (_, changed) = (crossed.training(log, "0") for log in ("before", "after"))
-    assert (logits != changed).any(axis=1).all() and (before.folds % 2 == 0).any()
-
-
-def test_stored_targets_come_from_the_teacher_of_the_row(crossed: Crossed) -> None:
+def test_stored_targets_come_from_the_teacher_of_the_row(crossed: Run) -> None:
     """As above, of whole stages: each training row has one teacher, each validation row the mean of both."""
-    run = crossed.runs["before", "2"]
+    run = crossed
     models = [tf.saved_model.load(run.file("teacher", name)) for name in run.manifest("teacher")["models"]]
     assert len(models) == 2
 
@@ -242,7 +189,8 @@ def test_stored_targets_come_from_the_teacher_of_the_row(crossed: Crossed) -> No
         arguments = tf.constant(block.ids), tf.constant(block.dense), tf.constant(fold.astype(np.int32))
         return [model.score(*arguments)["logits"].numpy() for model in models]
 
-    block, logits = crossed.training("before", "2")
+    pairs = [pairs_of(run, "train", number) for number in range(len(run.shards("train")))]
+    block, logits = Block.concatenate([b for b, _ in pairs]), np.concatenate([t.logits for _, t in pairs])
     first, second = (np.isclose(logits, said, rtol=1e-4, atol=1e-5).all(axis=1) for said in speak(block, block.folds))
     assert np.array_equal(first, block.folds % 2 == 0) and np.array_equal(second, block.folds % 2 == 1)
     block, target = pairs_of(run, "valid")
@@ -252,13 +200,17 @@ def test_stored_targets_come_from_the_teacher_of_the_row(crossed: Crossed) -> No
 
 
 @pytest.mark.parametrize("command", [["distill", "--method", "subclass", "--epochs=1"], ["evaluate"]])
-def test_damage_is_one_line_on_the_command_line(copy_of: Callable[..., Run], command: list[str]) -> None:
+def test_damage_is_one_line_on_the_command_line(
+    copy_of: Callable[..., Run], command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = copy_of("students", "report")
     path = run.file("targets", run.shards("train" if command[0] == "distill" else "valid")[1]["path"])
     damage_targets(path, "teacher")
-    done = ctr_distill([*command, "--run", run.path], code=2)
-    *progress, last = done.stderr.splitlines()
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command, "--run", run.path])
+    said = capsys.readouterr()
+    *progress, last = said.err.splitlines()
     assert last.startswith("error: Targets must come from the teacher of their manifest. Received: 0000000000000000 ")
     assert path in last and last.endswith("remove the folder of the targets and run precompute.")
     assert progress == [f"{'student subclass' if command[0] == 'distill' else 'evaluate'} ..."]
-    assert done.stdout == ""
+    assert (ended.value.code, said.out) == (2, "")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import METHODS, ROOT, STUDENT, Made, ctr_distill, files_of, flags
+from support import METHODS, ROOT, STUDENT, Made, files_of, flags
 
 from features.errors import ConfigError
 from features.schema import CRITEO
@@ -142,24 +142,33 @@ def test_a_missing_page_is_made_again(made: Made, copy_of: Callable[..., Run]) -
     assert page.read_text() == text and stages_of(run) == before
 
 
-def test_examples_of_another_seed_make_the_rest_stale(made: Made, copy_of: Callable[..., Run]) -> None:
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a command that does nothing."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command)
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    return said.err
+
+
+def test_examples_of_another_seed_make_the_rest_stale(
+    made: Made, copy_of: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each command says what to call, and leaves everything as it is."""
     run = copy_of()
-    ctr_distill(["preprocess", "--input", str(made.log), "--run", run.path, "--seed=1"])
+    cli.main(["preprocess", "--input", str(made.log), "--run", run.path, "--seed=1"])
+    capsys.readouterr()
     before = files_of(run.path)
     for command, source, remedy in (
         (["precompute"], "teacher", "train-teacher"),
         (["distill", "--method", "kd", *flags(STUDENT)], "targets", "precompute"),
         (["evaluate"], "targets", "precompute"),
     ):
-        done = ctr_distill([*command, "--run", run.path], code=2)
-        assert done.stdout == ""
-        assert done.stderr == (
+        assert refused([*command, "--run", run.path], capsys) == (
             f"error: The {source} of a run must be made from its present examples. Received: {source} from others; "
             f"make them again with `ctr-distill {remedy} --run {run.path}`.\n"
         )
-    done = ctr_distill(["report", "--run", run.path], code=2)
-    assert done.stderr == (
+    assert refused(["report", "--run", run.path], capsys) == (
         "error: A report must be of the run's present models. Received: an evaluation of others; make it again with "
         f"`ctr-distill evaluate --run {run.path}`.\n"
     )
