@@ -38,7 +38,8 @@ from pipeline.fitting import Circumstances
 from pipeline.precompute import write_targets
 from pipeline.stage_inputs import example_files
 from pipeline.stored_rows import read_with_targets
-from pipeline.student_part import StudentData, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import train_student
 from pipeline.subset import subset, subset_targets
 from pipeline.truth import read_truths
 from pipeline.workspace import EXAMPLES, TARGETS, Run

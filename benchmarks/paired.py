@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from features.schema import CRITEO
+from models.comparison import Resampled, two_way
 from models.estimates import subclass_click_logits
 from pipeline.beam import make_options
 from pipeline.distill import distill
@@ -80,19 +81,15 @@ def loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, logits) - labels * logits
 
 
-def interval(difference: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    """95 % of a two-way bootstrap of a mean of [seeds, rows], rows in 1,000 groups."""
-    generator = np.random.default_rng(0)
-    seeds, rows = difference.shape
-    groups = np.arange(rows) % GROUPS
-    sums = np.stack([np.bincount(groups, row, GROUPS) for row in difference])
+def interval(difference: np.ndarray, resamples: int = 4000) -> tuple[float, float]:
+    """95 % of a two-way bootstrap of a mean of [seeds, rows], rows in 1,000 groups: see :mod:`models.comparison`."""
+    groups = np.arange(difference.shape[1]) % GROUPS
     sizes = np.bincount(groups, minlength=GROUPS)
-    means = []
-    for _ in range(resamples):
-        weights = generator.multinomial(GROUPS, np.full(GROUPS, 1 / GROUPS))
-        chosen = generator.integers(seeds, size=seeds)
-        means.append((sums[chosen] @ weights).mean() / (sizes @ weights))
-    low, high = np.percentile(means, [2.5, 97.5])
+    weights = np.random.default_rng(0).multinomial(GROUPS, np.full(GROUPS, 1 / GROUPS), size=resamples)
+    sums = np.stack([np.bincount(groups, row, GROUPS) for row in difference])
+    draws = weights @ sums.T / (weights @ sizes)[:, np.newaxis]
+    seeds = [Resampled(float(row.mean()), drawn) for row, drawn in zip(difference, draws.T, strict=True)]
+    low, high = np.percentile(two_way(seeds, [Resampled(0.0, np.zeros(resamples))] * len(seeds)).draws, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -36,7 +36,8 @@ from models.methods import METHODS as ALL_METHODS
 from pipeline.config import build
 from pipeline.fitting import Circumstances
 from pipeline.settings import StudentConfig, TeacherConfig
-from pipeline.student_part import StudentData, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import train_student
 from pipeline.workspace import Run
 
 METHODS = ("hard", "kd", "subclass")

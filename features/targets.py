@@ -3,12 +3,15 @@
 The record is a ``tf.train.Example`` of raw little-endian arrays: ``logits`` float32 [rows, K] (raw subclass logits,
 never tempered), ``offset`` int64 [rows] (those of the examples' block, so that a mismatch is found when both are
 read), ``teacher`` (the teacher's fingerprint, text) and, where they are asked for, ``embedding`` float16 [rows, E] (the
-teacher's last hidden layer on its leading directions; see :mod:`models.projections`).
+teacher's last hidden layer on its leading directions; see :mod:`models.projections`). A teacher of several networks
+adds ``members`` float32 [rows, M], the click logit of each of them, on the map that calibrates the whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +28,7 @@ class TargetBlock:
     offsets: npt.NDArray[np.int64]
     teacher: str
     embedding: npt.NDArray[np.float16] | None = None
+    members: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -37,7 +41,8 @@ class TargetBlock:
     def take(self, rows: npt.NDArray[np.int64] | slice) -> TargetBlock:
         """The targets of the given rows, in the given order."""
         embedding = None if self.embedding is None else self.embedding[rows]
-        return TargetBlock(self.logits[rows], self.offsets[rows], self.teacher, embedding)
+        members = None if self.members is None else self.members[rows]
+        return TargetBlock(self.logits[rows], self.offsets[rows], self.teacher, embedding, members)
 
     def encode(self) -> bytes:
         """The targets as a record; the same targets give the same bytes."""
@@ -48,6 +53,8 @@ class TargetBlock:
         }
         if self.embedding is not None:
             features["embedding"] = np.ascontiguousarray(self.embedding, "<f2").tobytes()
+        if self.members is not None:
+            features["members"] = np.ascontiguousarray(self.members, "<f4").tobytes()
         return encode_example(features)
 
     @classmethod
@@ -61,11 +68,16 @@ class TargetBlock:
         try:
             offsets = np.frombuffer(features["offset"], "<i8")
             logits = np.frombuffer(features["logits"], "<f4").reshape(len(offsets), -1)
-            embedding = None
-            if "embedding" in features:
-                embedding = np.frombuffer(features["embedding"], "<f2").reshape(len(offsets), -1)
-            return cls(logits, offsets, features["teacher"].decode(), embedding)
+            embedding, members = (
+                _optional(features, name, dtype, len(offsets))
+                for name, dtype in (("embedding", "<f2"), ("members", "<f4"))
+            )
+            return cls(logits, offsets, features["teacher"].decode(), embedding, members)
         except (KeyError, ValueError) as error:
             raise ArtifactError(
                 f"A record of targets must be a block of logits. Received: {error!r} ({where})."
             ) from error
+
+
+def _optional(features: Mapping[str, bytes], name: str, dtype: str, rows: int) -> npt.NDArray[Any] | None:
+    return np.frombuffer(features[name], dtype).reshape(rows, -1) if name in features else None

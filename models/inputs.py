@@ -12,6 +12,7 @@ label      float32  [batch], the label, or the outcome that is asked for
 weight     float32  [batch]; only of a log with weights
 targets    float32  [batch, K], the teacher's logits; only if asked for
 embedding  float32  [batch, E], the teacher's embeddings; only if asked for
+members    float32  [batch, M], click logits of the teacher's members; only if asked for
 =========  =======  ==========================================================
 
 A **pool** is some blocks, read side by side, and an order of their rows. Its bytes become numbers only when rows are
@@ -46,6 +47,7 @@ class ShardFiles:
         teacher: fingerprint that the targets must carry.
         outputs: K, the number of the teacher's logits; 0 without targets.
         embedding: E, the floats of the embeddings that are read with the targets; 0 to leave them.
+        members: M, the members of the teacher whose click logits are read with the targets; 0 to leave them.
         weighted: whether the examples have weights.
         outcomes: number of outcome columns of the examples.
         outcome: position of the outcome column that takes the label's place, or None.
@@ -58,6 +60,7 @@ class ShardFiles:
     teacher: str = ""
     outputs: int = 0
     embedding: int = 0
+    members: int = 0
     weighted: bool = False
     outcomes: int = 0
     outcome: int | None = None
@@ -173,7 +176,8 @@ def _target_fields(files: ShardFiles) -> dict[str, tuple[tf.DType, int]]:
     if not files.targets:
         return {}
     embedding = {"embedding": (tf.float16, files.embedding)} if files.embedding else {}
-    return {"logits": (tf.float32, files.outputs), **embedding}
+    members = {"members": (tf.float32, files.members)} if files.members else {}
+    return {"logits": (tf.float32, files.outputs), **embedding, **members}
 
 
 def _parse(files: ShardFiles, shards: tf.Tensor, examples: tf.Tensor, targets: tf.Tensor | None = None) -> Pool:
@@ -262,6 +266,7 @@ def _rows(pool: Pool, files: ShardFiles) -> Batch:
     batch |= {"fold": tf.cast(rows["fold"][:, 0], tf.int32), "label": tf.cast(label, tf.float32)}
     batch |= {"weight": rows["weight"][:, 0]} if files.weighted else {}
     batch |= {"targets": rows["logits"]} if files.targets else {}
+    batch |= {"members": rows["members"]} if files.members else {}
     return batch | ({"embedding": tf.cast(rows["embedding"], tf.float32)} if files.embedding else {})
 
 

@@ -177,13 +177,43 @@ def plain_distillation_loss(teacher_z: tf.Tensor, student_z: tf.Tensor, temperat
     return temperature**2 * tf.nn.sigmoid_cross_entropy_with_logits(teacher, student)
 
 
+def gated_distillation_loss(
+    members: tf.Tensor, weights: tf.Tensor, student_z: tf.Tensor, temperature: float
+) -> tf.Tensor:
+    """Computes distillation from several teachers, ``sum_i weights_i * T^2 * CE(sigmoid(l_i / T), sigmoid(l_s / T))``.
+
+    It is `plain_distillation_loss` from each teacher alone, weighed. As the cross-entropy is linear in its first
+    argument, it is the one from the weighed mean of the teachers' tempered probabilities.
+
+    Args:
+      members: Click logits of the teachers ``[batch, M]``; no gradient.
+      weights: What each of them weighs for each row ``[batch, M]``, of sum 1; the gradient by weight i is loss i.
+      student_z: Subclass logits of the student ``[batch, 2 * S]``, class-major.
+      temperature: T > 0.
+
+    Returns:
+      Losses ``[batch]``, float32, in nats.
+
+    Raises:
+      ValueError: If ``temperature`` is not positive.
+
+    References:
+      Zhu et al., Ensembled CTR Prediction via Knowledge Distillation (2020), https://arxiv.org/abs/2011.04106
+    """
+    _check_positive("temperature", temperature)
+    teachers = tf.stop_gradient(tf.sigmoid(members / temperature))
+    student = click_logit(student_z)[:, tf.newaxis] / temperature
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(teachers, student * tf.ones_like(teachers))
+    return temperature**2 * tf.reduce_sum(weights * losses, axis=1)
+
+
 def student_loss(
     labels: tf.Tensor,
     teacher_z: tf.Tensor | None,
     student_z: tf.Tensor,
     *,
     target: str,
-    alpha: float,
+    alpha: float | tf.Tensor,
     temperature: float,
     temper: str,
     within_weight: float = 1.0,
@@ -199,7 +229,7 @@ def student_loss(
       student_z: Subclass logits of the student ``[batch, 2 * S_s]``, class-major.
       target: What the student learns from the teacher: "none", "class" (`plain_distillation_loss`) or
         "subclass" (`distillation_loss`).
-      alpha: Weight of the distillation, in [0, 1].
+      alpha: Weight of the distillation, in [0, 1]; a tensor ``[batch]`` for one a row, whose values nobody checks.
       temperature: T > 0 of the distillation.
       temper: As in `distillation_loss`; used by ``target="subclass"`` only, checked always.
       within_weight: As ``temper``.
@@ -213,11 +243,10 @@ def student_loss(
     """
     if target not in TARGETS:
         raise ValueError(f"`target` should be one of {TARGETS}. Received: target={target!r}")
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"`alpha` should be in [0, 1]. Received: alpha={alpha}")
+    _check_alpha(alpha)
     _check_temper(temperature, temper, within_weight, class_weight)
     label_loss = class_cross_entropy(labels, student_z)
-    if target == "none" or alpha == 0.0:
+    if target == "none" or (isinstance(alpha, float | int) and alpha == 0.0):
         return label_loss
     if teacher_z is None:
         raise ValueError(f"`teacher_z` should be given for target={target!r}. Received: teacher_z=None")
@@ -233,6 +262,14 @@ def _within_class_cross_entropy(teacher_z: tf.Tensor, student_z: tf.Tensor, temp
     student = within_class_log_probabilities(student_z / temperature)
     by_class = -tf.reduce_sum(teacher * student, axis=-1)
     return temperature**2 * tf.reduce_sum(tf.nn.softmax(class_logits(teacher_z)) * by_class, axis=-1)
+
+
+def _check_alpha(alpha: float | tf.Tensor) -> None:
+    if isinstance(alpha, float | int):
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"`alpha` should be in [0, 1]. Received: alpha={alpha}")
+    elif alpha.shape.rank != 1:
+        raise ValueError(f"`alpha` should have shape [batch]. Received: shape={alpha.shape}")
 
 
 def _check_temper(temperature: float, temper: str, within_weight: float, class_weight: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -23,19 +22,18 @@ def churn(logits: npt.ArrayLike) -> dict[str, float]:
         2 |p_a - p_b| / |p_a + p_b|, between 0 and 2; correlation, Pearson's, of the logits.
     """
     z = np.asarray(logits, np.float64)
-    p, pairs = sigmoid(z), list(combinations(range(len(z)), 2))
-    gaps = [np.abs(p[a] - p[b]) for a, b in pairs]
+    names = ("mean_difference", "relative", "correlation")
+    found = np.array([_pair(z[a], z[b]) for a, b in combinations(range(len(z)), 2)])
+    return {name: float(found[:, i].mean()) if len(found) else float("nan") for i, name in enumerate(names)}
+
+
+def _pair(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """What :func:`churn` returns, of one pair."""
+    p, q = sigmoid(a), sigmoid(b)
+    gap = np.abs(p - q)
     # Where both are 0 in float64 they agree.
-    relative = [np.nan_to_num(divide(2 * gap, p[a] + p[b])).mean() for gap, (a, b) in zip(gaps, pairs, strict=True)]
-    return {
-        "mean_difference": _mean([gap.mean() for gap in gaps]),
-        "relative": _mean(relative),
-        "correlation": _mean([_correlation(z[a], z[b]) for a, b in pairs]),
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+    relative = np.nan_to_num(divide(2 * gap, p + q)).mean()
+    return float(gap.mean()), float(relative), _correlation(a, b)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -15,10 +15,10 @@ from models.embeddings import TableDropout, make_embeddings
 from models.heads import ReusedHead, SubclassHead, click_logit
 from models.inputs import Batch
 from models.layers import HiddenLayers, dense_inputs, linear_part
-from models.losses import class_cross_entropy, mean_loss, student_loss
+from models.losses import class_cross_entropy, gated_distillation_loss, mean_loss, student_loss
 from models.methods import Method
 from models.seeds import seed_for
-from models.student_terms import StudentTerms, TermSettings
+from models.student_terms import MemberGate, RowAlphas, StudentTerms, TermSettings
 from models.tables import FIRST_ROW, MISSING_ROW, OTHER_ROW, FoldTables, TableLayout
 
 
@@ -123,7 +123,7 @@ class Student(tfrs.Model):
     """Trains a trunk by a method's loss.
 
     The loss is that of `student_loss`, with targets that the loss correction has moved (see `corrected`), plus the
-    terms of :class:`StudentTerms` times their weights; ``alpha`` weighs none of these.
+    terms of :class:`StudentTerms` times their weights; ``alpha`` weighs none of these. It may differ from row to row.
 
     A teacher of another label says nothing of clicks, and one of the same label may be biased. An auxiliary head keeps
     that out of the click logit: it learns the targets, from the hidden layer alone, and the trunk's own head learns the
@@ -137,6 +137,9 @@ class Student(tfrs.Model):
       settings: The loss.
       auxiliary: S of the auxiliary head; 0 for none.
       embedding: E, floats of the batches' ``embedding``; 0 for none.
+      members: M, click logits of the batches' ``members``, from which the click is learned under a gate; 0 to learn it
+        from the targets.
+      alphas: What the targets of each row weigh, in place of the settings' ``alpha``; None for that.
 
     Raises:
       ValueError: If a term needs an embedding, or a trunk with a reused head, and there is none.
@@ -154,16 +157,19 @@ class Student(tfrs.Model):
         settings: StudentSettings,
         auxiliary: int = 0,
         embedding: int = 0,
+        members: int = 0,
+        alphas: RowAlphas | None = None,
     ) -> None:
         super().__init__(name="student")
         if settings.reused and not isinstance(trunk.head, ReusedHead):
             raise ValueError(f"`trunk` should reuse a teacher's head. Received: reused={settings.reused}")
         self.trunk = trunk
-        self._tables, self._method, self._settings = tables, method, settings
+        self._tables, self._method, self._settings, self._alphas = tables, method, settings, alphas
         seed = seed_for(settings.seed, "auxiliary")
         # How frequent the outcome is, is soon learned: an even start will do.
         self._auxiliary = SubclassHead(auxiliary, 0.5, seed, name="auxiliary") if auxiliary else None
         self._terms = StudentTerms(settings, embedding, settings.seed)
+        self.gate = MemberGate(members) if members else None
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Subclass logits ``[batch, 2 S]``, class-major, of a batch (see :mod:`models.inputs`)."""
@@ -182,7 +188,8 @@ class Student(tfrs.Model):
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Mean loss of a batch (weighted, if its rows are), without the penalty on the embeddings."""
-        alpha, targets = self._settings.alpha, self._targets(batch)
+        targets = self._targets(batch)
+        alpha = self._settings.alpha if self._alphas is None else self._alphas(batch["ids"])
         deep, linear = self.trunk.features(*self.look_up(batch), training=training)
         z = self.trunk.head(deep, linear)
         if self._auxiliary is None:
@@ -200,9 +207,15 @@ class Student(tfrs.Model):
         targets = None if self._method.target == "none" else batch.get("targets")
         return None if targets is None else corrected(targets, batch["label"], self._settings.correction)
 
-    def _head_losses(self, batch: Batch, targets: tf.Tensor | None, z: tf.Tensor, alpha: float) -> tf.Tensor:
+    def _head_losses(
+        self, batch: Batch, targets: tf.Tensor | None, z: tf.Tensor, alpha: float | tf.Tensor
+    ) -> tf.Tensor:
         """Losses ``[batch]`` of a head's logits."""
         settings = self._settings
+        if self.gate is not None:
+            clicks = batch["members"]
+            taught = gated_distillation_loss(clicks, self.gate(clicks), z, settings.temperature)
+            return alpha * taught + (1.0 - alpha) * class_cross_entropy(batch["label"], z)
         # The joint form does not split into parts.
         splits = settings.temper == "within"
         return student_loss(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.backend import tf
 from models.calibration import Calibration
-from models.heads import calibrated
+from models.heads import calibrated, click_logit
 from models.teacher_trunk import TeacherTrunk
 
 
@@ -32,6 +32,8 @@ class TeacherScorer(tf.Module):
         self.score = tf.function(self._score, input_signature=signature)
         self.embed = tf.function(self._embed, input_signature=signature)
         self.head = tf.function(self._head, input_signature=[])
+        if len(trunk.members) > 1:
+            self.members = tf.function(self._members, input_signature=signature)
 
     def _score(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
         z = self._trunk({"ids": ids, "dense": dense, "fold": fold})
@@ -39,6 +41,11 @@ class TeacherScorer(tf.Module):
 
     def _embed(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"hidden": self._trunk.hidden({"ids": ids, "dense": dense, "fold": fold})}
+
+    def _members(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
+        z, _ = self._trunk.outputs({"ids": ids, "dense": dense, "fold": fold})
+        clicks = tf.stack([click_logit(member) for member in tf.unstack(z, axis=1)], axis=1)
+        return {"clicks": self.scale * clicks + self.shift}
 
     def _head(self) -> dict[str, tf.Tensor]:
         head = self._trunk.head()
@@ -49,7 +56,9 @@ class TeacherScorer(tf.Module):
 
         Its signature ``serving_default`` takes ids, dense, fold to logits [batch, K]. As attributes it has ``score``,
         which is the same; ``embed``, from the same arguments to hidden [batch, D]; and ``head``, without arguments, to
-        kernel [D, K] and bias [K], or to nothing: see :meth:`models.teacher_trunk.TeacherTrunk.head`.
+        kernel [D, K] and bias [K], or to nothing: see :meth:`models.teacher_trunk.TeacherTrunk.head`. A teacher of
+        several members also has ``members``, from the same arguments as ``score`` to their clicks [batch, M]: click
+        logits on the map that calibrates the whole.
         """
         # The variables of a head are there once the trunk has been called.
         self.score.get_concrete_function()

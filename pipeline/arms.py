@@ -50,6 +50,7 @@ class Arm:
 
 
 _STATISTICS = {"statistics": True}
+_ENSEMBLE = {"architecture": "dcn,mlp"}
 _METHODS = {
     "hard": "labels alone",
     "kd": "the teacher's click probability",
@@ -74,6 +75,11 @@ ARMS = {
     "kd+auxiliary": Arm("kd", "targets on a head of their own", student={"auxiliary_head": True, "alpha": 0.5}),
     "subclass+auxiliary": Arm(
         "subclass", "subclasses on a head of their own", student={"auxiliary_head": True, "alpha": 0.5}
+    ),
+    "kd+slices": Arm("kd", "with less teacher where it has less skill", student={"slice_alpha": True}),
+    "kd+ensemble": Arm("kd", "of a teacher of two networks", teacher=_ENSEMBLE),
+    "kd+gated": Arm(
+        "kd", "of the two networks of a teacher under learned weights", student={"member_gate": True}, teacher=_ENSEMBLE
     ),
     "kd+ranking": Arm("kd", "with the distilled pairwise ranking loss", student={"ranking": 0.1}),
     "kd+similarity": Arm("kd", "with similarities of the teacher's embeddings", student={"similarity": 1.0}),

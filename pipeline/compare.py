@@ -6,11 +6,13 @@ there is kept, so a killed comparison goes on, and a larger one takes what a sma
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from features.spec import ExamplesSpec
 from pipeline import storage
 from pipeline.compare_jobs import make_teacher, train_students
 from pipeline.compare_plan import COMPARISON, FOLDER, Cell, Job, Plan
@@ -49,9 +51,7 @@ def compare(run: Run, config: Config, parallel: int | None = None, deterministic
     require_validation(spec)
     plan = Plan.of(run, config)
     _make_rows(run, plan)
-    cores = os.cpu_count() or 1
-    fits = processes_that_fit(training_memory(spec, config.teacher_config()), available_memory(), cores)
-    work = _Work(config, parallel or fits, deterministic)
+    work = _Work(config, parallel or _processes(spec, plan), deterministic)
     work.make_teachers([job.cell for job in [*plan.trials(), *plan.jobs({})]])
     work.train(list(plan.trials()), "trials")
     found = best_settings(list(plan.trials()))
@@ -60,6 +60,12 @@ def compare(run: Run, config: Config, parallel: int | None = None, deterministic
     value: dict[str, Any] = without_nan(comparison_json(plan, Results.read(plan, jobs)))
     storage.write_json(run.file(FOLDER, COMPARISON), value)
     return value
+
+
+def _processes(spec: ExamplesSpec, plan: Plan) -> int:
+    """Trainings that fit side by side, by the largest teacher of all arms."""
+    memory = max(training_memory(spec, arm.teacher_config(plan.config)) for arm in plan.arms.values())
+    return processes_that_fit(memory, available_memory(), os.cpu_count() or 1)
 
 
 def _make_rows(run: Run, plan: Plan) -> None:
@@ -78,7 +84,8 @@ def best_settings(trials: Sequence[Job]) -> dict[tuple[str, float], dict[str, An
 
 
 def _valid_logloss(job: Job) -> float:
-    return float(storage.read_json(f"{job.path}.json")["valid_logloss"])
+    loss = storage.read_json(f"{job.path}.json")["valid_logloss"]
+    return math.inf if loss is None else float(loss)
 
 
 def is_finished(job: Job) -> bool:

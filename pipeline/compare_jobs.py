@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from features.errors import CtrDistillError, TrainingError
 from models.backend import keras, tf
 from models.calibration import Calibration
 from models.determinism import enable
@@ -29,7 +30,8 @@ from pipeline.fitting import Circumstances
 from pipeline.precompute import precompute
 from pipeline.side_by_side import Report
 from pipeline.stage_inputs import example_files
-from pipeline.student_part import StudentData, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import TrainedStudent, train_student
 from pipeline.subset import subset_targets
 from pipeline.train_teacher import train_teacher
 from pipeline.workspace import TARGETS, Run, derived_stage
@@ -48,9 +50,10 @@ def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Re
     first = cells[0]
     assert first.teacher is not None
     run, options = first.teacher_run, make_options()
-    with _quiet(), run.lock():
+    with _quiet(), _naming(run.path), run.lock():
         train_teacher(run, first.teacher)
-        precompute(run, options, first.embedding)
+        # What another comparison has stored is kept: students that need no embeddings do not look at them.
+        precompute(run, options, first.embedding or (run.origin(TARGETS) or {}).get("embedding", 0))
         for source in first.sources:
             derive(run, source, config.derived, options)
         for cell in cells:
@@ -77,7 +80,7 @@ def train_students(jobs: Sequence[Job], threads: int, report: Report) -> None:
     _use(threads)
     rows = JudgedRows.of(Run(jobs[0].cell.base))
     for number, job in enumerate(jobs, start=1):
-        with _quiet():
+        with _quiet(), _naming(f"arm {job.arm}, fraction {job.cell.rows:g}, seed {job.seed}"):
             _train(job, rows)
         # The graphs of a model are of no use to the next.
         keras.backend.clear_session()
@@ -85,24 +88,61 @@ def train_students(jobs: Sequence[Job], threads: int, report: Report) -> None:
 
 
 def _train(job: Job, rows: JudgedRows) -> None:
-    run, method = job.cell.run, METHODS[job.method]
+    """Trains a student and writes its result, the record last; a trial whose loss explodes is one without a logloss."""
+    run, method, folder = job.cell.run, METHODS[job.method], training_folder(job)
     data = StudentData.read(run, method, job.config.needs_embeddings)
-    folder = f"{job.path}.training"
-    trained = train_student(data, job.method, job.config, Circumstances(_no_progress, folder))
-    record: dict[str, Any] = {
+    try:
+        trained = train_student(data, job.method, job.config, Circumstances(_no_progress, folder))
+    except TrainingError as error:
+        if job.trial is None:
+            raise
+        record: dict[str, Any] = {"key": job.key(), "valid_logloss": None, "error": str(error)}
+    else:
+        record = _record(job, trained, data)
+        if job.trial is None:
+            assert data.validation is not None
+            calibration = calibrate(trained.student, data.validation)
+            files = example_files(run, data.spec, rows.split)
+            scores = click_logits(trained.student, calibration, files) + rows.correction
+            # A kill between the two files must not leave these scores with the record of other settings.
+            storage.remove(f"{job.path}.json")
+            write_scores(job.path, scores, rows.judge(scores))
+    storage.remove(folder)
+    storage.write_json(f"{job.path}.json", record)
+
+
+def _record(job: Job, trained: TrainedStudent, data: StudentData) -> dict[str, Any]:
+    weights = parameters(trained.student.trunk)
+    # Click statistics are not trained, but a student that takes them holds two floats of each value.
+    statistics = 2 * len(trained.layout.cells(data.counts.starts)) if job.config.statistics else 0
+    return {
         "key": job.key(),
         "valid_logloss": float(best_evaluation(trained.history)["valid_logloss"]),
         "history": trained.history[["rows_seen", "valid_logloss"]].to_dict("list"),
-        "parameters": parameters(trained.student.trunk),
+        "parameters": weights,
+        "bytes": 4 * (weights + statistics),
     }
-    if job.trial is None:
-        assert data.validation is not None
-        calibration = calibrate(trained.student, data.validation)
-        files = example_files(run, data.spec, rows.split)
-        scores = click_logits(trained.student, calibration, files) + rows.correction
-        write_scores(job.path, scores, rows.judge(scores))
-    storage.remove(folder)
-    storage.write_json(f"{job.path}.json", record)
+
+
+def training_folder(job: Job) -> str:
+    """Where a student's checkpoints lie; those of other settings or data, left there by a kill, are removed."""
+    folder, key = f"{job.path}.training", job.key()
+    owner = storage.join(folder, "key.json")
+    if not storage.exists(owner) or storage.read_json(owner) != key:
+        # What says whose they are goes first: the removal may be killed halfway.
+        storage.remove(owner)
+        storage.remove(folder)
+        storage.write_json(owner, key)
+    return folder
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Says of an error which teacher or student it stopped."""
+    try:
+        yield
+    except CtrDistillError as error:
+        raise type(error)(f"{error} ({what})") from error
 
 
 def click_logits(student: Student, calibration: Calibration, files: ShardFiles) -> Floats:

@@ -6,16 +6,19 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from models.comparison import LEVEL, RESAMPLES
-from models.methods import METHODS
+from models.methods import EMBEDDED_SOURCES, METHODS, TEACHER_SOURCE
 from pipeline.arms import Arm, find_arms
 from pipeline.config import Config, build, of_training, plain
+from pipeline.report_comparison import is_teacher
 from pipeline.search_space import draw, present, student_space
-from pipeline.settings import EMBEDDING, CompareConfig, StudentConfig, TeacherConfig, require
+from pipeline.settings import EMBEDDING, CompareConfig, StudentConfig, TeacherConfig, TrainingConfig, require
 from pipeline.shared_draws import SharedDraws
 from pipeline.workspace import EXAMPLES, Run, digest, target_stage
+
+Training = TypeVar("Training", bound=TrainingConfig)
 
 FOLDER = "compare"
 COMPARISON = "comparison.json"
@@ -46,8 +49,12 @@ class Cell:
         """Where the teacher lies, with its targets for all rows that it has seen."""
         if self.teacher is None:
             return self.examples_run
-        name = digest([plain(self.teacher), self.teacher_rows])
-        return Run(self._path("teachers", name), self._examples(self.teacher_rows))
+        return Run(self._path("teachers", self._teacher_name), self._examples(self.teacher_rows))
+
+    @property
+    def _teacher_name(self) -> str:
+        assert self.teacher is not None
+        return digest([plain(self.teacher), self.teacher_rows])
 
     @property
     def examples_run(self) -> Run:
@@ -59,8 +66,7 @@ class Cell:
         """What the students are trained on."""
         if self.teacher is None or self.rows == self.teacher_rows:
             return self.teacher_run
-        name = f"{digest(self.teacher_run.path)}-{self.rows:g}"
-        return Run(self._path("cells", name), self._examples(self.rows))
+        return Run(self._path("cells", f"{self._teacher_name}-{self.rows:g}"), self._examples(self.rows))
 
     def _examples(self, rows: float) -> str:
         return self.base if rows == 1 else self._path("rows", f"{rows:g}")
@@ -129,8 +135,8 @@ class Plan:
             ConfigError: an arm is unknown, or its settings are wrong.
         """
         plan = cls(run.path, config, find_arms(config.compare.names, config.arms))
-        for arm in plan.arms.values():
-            arm.student_config(config), arm.teacher_config(config)
+        plan._require_names()
+        plan._require_settings()
         settings = config.compare
         require(
             (len(plan.arms) - 1) * len(settings.shares) <= LEVEL * RESAMPLES,
@@ -138,6 +144,28 @@ class Plan:
             f"{len(plan.arms) - 1} x {len(settings.shares)}",
         )
         return plan
+
+    def _require_names(self) -> None:
+        """Raises a ConfigError for an arm whose name is no file name, or that of a teacher in the report."""
+        for name in self.arms:
+            named = "/" not in name and not is_teacher(name)
+            require(named, "The name of an arm must have no slash and not be a teacher's", f"{name} (arms)")
+
+    def _require_settings(self) -> None:
+        """Raises a ConfigError for wrong settings, unpaired seeds, and what would fail after the teachers' training."""
+        seeds = {name: arm.student_config(self.config).seed for name, arm in self.arms.items()}
+        require(len(set(seeds.values())) == 1, "seed must be the same in all arms, which are paired by it", seeds)
+        for name, arm in self.arms.items():
+            student, teacher = arm.student_config(self.config), arm.teacher_config(self.config)
+            require(
+                student.generations == 1, "generations must be 1 in a comparison", f"{student.generations} ({name})"
+            )
+            embedded = student.needs_embeddings or METHODS[arm.method].source in EMBEDDED_SOURCES
+            require(
+                not (embedded and teacher.folds),
+                "folds must be 0 for students that learn from embeddings",
+                f"{teacher.folds} ({name})",
+            )
 
     @property
     def settings(self) -> CompareConfig:
@@ -160,7 +188,7 @@ class Plan:
         teacher = arm.teacher_config(self.config)
         teacher = replace(teacher, seed=teacher.seed + self.teacher_of(seed))
         seen = rows if arm.own_rows else 1.0
-        return Cell(self.base, teacher, seen, rows, *self._stored(teacher))
+        return Cell(self.base, at_fraction(teacher, seen), seen, rows, *self._stored(teacher))
 
     def needs_teacher(self, arm: Arm) -> bool:
         """Whether a teacher decides what comes out of an arm."""
@@ -173,10 +201,10 @@ class Plan:
             for arm in self.arms.values()
             if replace(arm.teacher_config(self.config), seed=teacher.seed) == teacher and self.needs_teacher(arm)
         ]
-        sources = sorted({METHODS[arm.method].source for arm in arms} - {"teacher"})
+        sources = {METHODS[arm.method].source for arm in arms} - {TEACHER_SOURCE}
         learnt = any(arm.student_config(self.config).needs_embeddings for arm in arms)
-        wanted = learnt or bool(set(sources) - {"random"})
-        return self.config.targets.embedding or (EMBEDDING if wanted else 0), tuple(sources)
+        wanted = learnt or bool(sources & set(EMBEDDED_SOURCES))
+        return (self.config.targets.embedding or EMBEDDING) if wanted else 0, tuple(sorted(sources))
 
     def jobs(self, found: Mapping[tuple[str, float], Mapping[str, Any]]) -> Iterator[Job]:
         """The students that are compared.
@@ -209,14 +237,13 @@ class Plan:
     def _job(self, name: str, arm: Arm, rows: float, seed: int, values: Mapping[str, Any]) -> Job:
         config: StudentConfig = build(StudentConfig, values, f"student ({name})")
         config = replace(config, seed=config.seed + seed)
-        require(config.generations == 1, "generations must be 1 in a comparison", config.generations)
         return Job(name, arm.method, seed, self.cell(arm, rows, seed), config)
 
 
-def at_fraction(config: StudentConfig, rows: float) -> StudentConfig:
-    """The settings for a fraction of the rows: as many steps and evaluations as on all of them.
+def at_fraction(config: Training, rows: float) -> Training:
+    """The settings for a fraction of the rows: as many steps as on all of them.
 
-    Batches shrink and epochs grow with the square root of the fraction.
+    Batches and the evaluations of an epoch (down to one) shrink, and epochs grow, with the square root of the fraction.
     """
     root = math.sqrt(rows)
     return replace(

@@ -18,9 +18,10 @@ from pipeline import storage
 from pipeline.compare_plan import Job, Plan
 from pipeline.compare_results import Floats, JudgedRows, read_history, read_scores, teacher_click_logits
 from pipeline.config import plain
-from pipeline.workspace import Run
+from pipeline.workspace import EXAMPLES, Run
 
 TEACHER = "teacher"
+_SIZES = ("embedding_dim", "hidden", "min_count", "statistics")
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,29 @@ class Result:
 
     Args:
         job: its training.
-        logits: float64 [rows], of the judged rows.
-        metrics: of these rows.
+        metrics: of the judged rows.
         record: its learning curve and its size.
     """
 
     job: Job
-    logits: Floats
     metrics: dict[str, Resampled]
     record: dict[str, Any]
+
+    @property
+    def logits(self) -> Floats:
+        """Of the judged rows: float64 [rows]; read when they are asked for, as those of all students take gigabytes."""
+        return read_scores(self.job.path)[0]
 
 
 @dataclass(frozen=True)
 class Results:
-    """All students, and the rows that they are judged on."""
+    """All students, and the rows that they are judged on.
+
+    Args:
+        rows: these rows.
+        students: by arm and fraction, in the order of the seeds.
+        teachers: click logits of the teachers by path, without those that have learned an outcome.
+    """
 
     rows: JudgedRows
     students: dict[tuple[str, float], list[Result]]
@@ -55,8 +65,9 @@ class Results:
         students: dict[tuple[str, float], list[Result]] = {}
         for job in jobs:
             record = storage.read_json(f"{job.path}.json")
-            students.setdefault((job.arm, job.cell.rows), []).append(Result(job, *read_scores(job.path), record))
-        runs = {job.cell.teacher_run.path: job.cell.teacher_run for job in jobs if job.cell.teacher}
+            students.setdefault((job.arm, job.cell.rows), []).append(Result(job, read_scores(job.path)[1], record))
+        cells = [job.cell for job in jobs if job.cell.teacher and not job.cell.teacher.label]
+        runs = {cell.teacher_run.path: cell.teacher_run for cell in cells}
         return cls(rows, students, {path: teacher_click_logits(run, rows) for path, run in runs.items()})
 
 
@@ -64,6 +75,7 @@ def comparison_json(plan: Plan, results: Results) -> dict[str, Any]:
     """What ``comparison.json`` holds: plain values, NaN for what is not known."""
     settings, rows = plan.settings, results.rows
     return {
+        "examples": Run(plan.base).identity(EXAMPLES),
         "baseline": settings.baseline,
         "metric_of_choice": "logloss",
         "seeds": settings.seeds,
@@ -87,7 +99,11 @@ def comparison_json(plan: Plan, results: Results) -> dict[str, Any]:
 
 
 def _labels(plan: Plan) -> str:
-    own = [name for name, arm in plan.arms.items() if arm.own_rows]
+    """Which labels the teachers have seen; empty where there are no teachers."""
+    taught = [name for name, arm in plan.arms.items() if plan.needs_teacher(arm)]
+    own = [name for name in taught if plan.arms[name].own_rows]
+    if own == taught:
+        return "Teachers have seen the labels of the student's rows only." if taught else ""
     text = "Teachers have seen the labels of all training rows, whatever the fraction of the student's"
     return f"{text}; those of {', '.join(own)} only the labels of the student's rows." if own else f"{text}."
 
@@ -103,7 +119,18 @@ def _notes(plan: Plan, rows: JudgedRows) -> list[str]:
             f"The settings of each method and fraction are the best of {plan.settings.trials} trials by the logloss on "
             "validation rows, with the first seed."
         )
+    if unequal := _unequal(plan):
+        notes.append(f"Students are not of one size: their methods have settings that differ in {', '.join(unequal)}.")
+    labels = {name: arm.teacher_config(plan.config).label for name, arm in plan.arms.items() if plan.needs_teacher(arm)}
+    if outcomes := [f"that of {name} {label}" for name, label in labels.items() if label]:
+        notes.append(f"Teachers have learned an outcome, not the click, and are not judged: {', '.join(outcomes)}.")
     return notes
+
+
+def _unequal(plan: Plan) -> list[str]:
+    """Settings of size that differ between students, though no arm is about them."""
+    configs = [(arm.student_config(plan.config), arm.student) for arm in plan.arms.values()]
+    return [name for name in _SIZES if len({getattr(config, name) for config, own in configs if name not in own}) > 1]
 
 
 def _comparisons(plan: Plan, results: Results) -> list[dict[str, Any]]:
@@ -147,7 +174,7 @@ def _teachers(plan: Plan, results: Results) -> list[dict[str, Any]]:
     for arm, fraction in results.students:
         for result in results.students[arm, fraction]:
             cell = result.job.cell
-            if cell.teacher is not None:
+            if cell.teacher_run.path in results.teachers:
                 special = plan.arms[arm].teacher or plan.arms[arm].own_rows
                 name = f"{TEACHER} of {arm}" if special else TEACHER
                 paths.setdefault((name, cell.teacher_rows), {})[cell.teacher_run.path] = None
@@ -190,7 +217,7 @@ def _fidelity(results: Results) -> list[dict[str, Any]]:
     """How close students are to their teachers, in the mean over the seeds."""
     rows = []
     for (arm, fraction), found in results.students.items():
-        taught = [result for result in found if result.job.cell.teacher is not None]
+        taught = [result for result in found if result.job.cell.teacher_run.path in results.teachers]
         if taught:
             each = [fidelity(results.teachers[result.job.cell.teacher_run.path], result.logits) for result in taught]
             means = {str(name): float(value) for name, value in pd.DataFrame(each).mean().items()}
@@ -224,10 +251,10 @@ def _reliability(results: Results) -> list[dict[str, Any]]:
 
 
 def _costs(results: Results) -> list[dict[str, Any]]:
-    """Parameters, and the bytes of these floats, of the students of the largest fraction."""
+    """Parameters, and the bytes of these and of click statistics, of the students of the largest fraction."""
     largest = max(fraction for _, fraction in results.students)
     return [
-        {"method": arm, "parameters": result.record["parameters"], "bytes": 4 * result.record["parameters"]}
+        {"method": arm, "parameters": result.record["parameters"], "bytes": result.record["bytes"]}
         for arm, fraction, result in _each(results)
         if fraction == largest and result.job.seed == 0
     ]

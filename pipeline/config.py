@@ -220,7 +220,8 @@ def resolve(sections: Mapping[str, Any]) -> Config:
         dict(sections.get("student", {})),
         {method: dict(values or {}) for method, values in methods.items()},
         build(CompareConfig, sections.get("compare", {}), "compare"),
-        dict(sections.get("arms", {})),
+        # YAML has names that are no texts, such as 3 or off.
+        {str(name): values for name, values in sections.get("arms", {}).items()},
         preset,
         build(TargetsConfig, sections.get("targets", {}), "targets"),
         build(DerivedConfig, sections.get("derived", {}), "derived"),

@@ -23,10 +23,12 @@ from pipeline.config import plain
 from pipeline.gate import require_good_teacher
 from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
-from pipeline.originals import student_history
+from pipeline.originals import original_student, student_history
 from pipeline.settings import StudentConfig, require
 from pipeline.stage_inputs import require_local, require_validation
-from pipeline.student_part import StudentData, TrainedStudent
+from pipeline.student_data import StudentData
+from pipeline.student_part import TrainedStudent
+from pipeline.student_rules import require_teachable
 from pipeline.workspace import Run, ensemble_stage, student_stage, target_stage
 
 MODEL = "model/1"
@@ -61,15 +63,22 @@ def distill(run: Run, method: str, config: StudentConfig, original: Run | None =
         "generations must be 1 for students that learn from embeddings",
         config.generations,
     )
+    require(
+        not (config.slice_alpha or config.member_gate) or config.generations == 1,
+        "generations must be 1 with slice_alpha or member_gate: a student has neither validation targets nor members",
+        config.generations,
+    )
+    data = StudentData.read(run, METHODS[method], config.needs_embeddings)
+    # What can be said before the finished student is removed is said before.
+    require_teachable(data, method, config, original_student(original, method, config, 1) if original else None)
     require_good_teacher(run, method, config)
     if is_chief():
         run.begin(stage, key)
-    data = StudentData.read(run, METHODS[method], config.needs_embeddings)
     generations = train_generations(run, data, method, config, original)
     if not is_chief():
         return True
     sources = student_sources(run, method, config.needs_embeddings)
-    contents = {"method": method, "sources": sources, "settings": plain(config)}
+    contents = {"method": method, "sources": sources, "settings": plain(config), **_alphas_json(generations.last)}
     models = {stage: generations.trunks[-1:]}
     if config.generations > 1:
         models[ensemble_stage(method)] = generations.trunks
@@ -136,6 +145,11 @@ def _statistics(data: StudentData, config: StudentConfig, layout: TableLayout) -
     return serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], data.counts.starts)
 
 
+def _alphas_json(trained: TrainedStudent) -> dict[str, Any]:
+    """What a manifest says of weights of the targets by slice; a refit takes them over."""
+    return {} if trained.slice_alphas is None else {"slice_alphas": trained.slice_alphas.tolist()}
+
+
 def _write_histories(run: Run, stage: str, config: StudentConfig, generations: Generations) -> None:
     """The history of each training, that of the last one under the plain name, and their best evaluations."""
     bests = []
@@ -145,4 +159,6 @@ def _write_histories(run: Run, stage: str, config: StudentConfig, generations: G
         best = best_evaluation(history)
         loss = best.get("valid_logloss")
         bests.append({"valid_logloss": None if loss is None else float(loss), "epoch": float(best["epoch"])})
-    storage.write_json(run.file(stage, "metrics.json"), {**bests[-1], "generations": bests})
+    entropy = generations.last.gate_entropy
+    gate = {} if entropy is None else {"gate_entropy": entropy}
+    storage.write_json(run.file(stage, "metrics.json"), {**bests[-1], "generations": bests, **gate})

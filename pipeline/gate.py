@@ -44,12 +44,11 @@ class Trial:
     def of(cls, run: Run, stage: str) -> Trial:
         """That of some finished targets of a run and its finished student of the method ``hard``."""
         spec, targets, score = run.spec(), run.manifest(stage), load_student(run, BASELINE)
-        shards = {shard["path"]: shard for shard in targets["shards"]}
         correction = math.log(spec.negative_rate)
         found = cls(ClickMetrics.empty(), ClickMetrics.empty())
         for shard in run.filled_shards("valid"):
-            paths = run.file(EXAMPLES, shard["path"]), run.file(stage, shards[shard["path"]]["path"])
-            for block, target in read_with_targets(*paths, targets["teacher"]):
+            examples, stored = (run.file(folder, shard["path"]) for folder in (EXAMPLES, stage))
+            for block, target in read_with_targets(examples, stored, targets["teacher"]):
                 rows = ScoredRows.of(block, shard["source"], spec.negative_rate, None)
                 clicks = subclass_click_logits(target.logits) + correction
                 for metrics, logits in ((found.teacher, clicks), (found.student, score(block))):

@@ -30,7 +30,8 @@ from pipeline.originals import original_student
 from pipeline.precompute import write_targets
 from pipeline.progress import Progress
 from pipeline.settings import StudentConfig
-from pipeline.student_part import StudentData, TrainedStudent, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import TrainedStudent, train_student
 from pipeline.workspace import EXAMPLES, TARGETS, Run, student_stage
 
 

@@ -121,12 +121,26 @@ def finished_students(run: Run) -> list[str]:
 def _is_current(run: Run, method: str) -> bool:
     """Whether a finished student was made from what the run holds now."""
     sources = run.manifest(student_stage(method)).get("sources", {})
-    source = METHODS[method].source
-    if source != TEACHER_SOURCE and not storage.exists(run.file(target_stage(source), "manifest.json")):
-        return False
     # Without targets in its manifest, it is one that needed none.
-    expected: dict[str, str | None] = student_sources(run, method, bool(sources.get("targets")))
+    embeddings = bool(sources.get("targets"))
+    if (METHODS[method].needs_targets or embeddings) and not _has_targets(run, METHODS[method].source):
+        return False
+    expected: dict[str, str | None] = student_sources(run, method, embeddings)
     return bool(sources == expected)
+
+
+def _has_targets(run: Run, source: str) -> bool:
+    """Whether the targets of a source are finished and, if they are derived ones, not from earlier targets.
+
+    Derived targets stand for those that they were made from, if these have been removed; see :func:`require_current`.
+    """
+    stage = target_stage(source)
+    if not storage.exists(run.file(stage, "manifest.json")):
+        return False
+    made_from = run.manifest(stage).get("sources", {}).get(TARGETS)
+    if made_from is None or run.origin(TARGETS) is None:
+        return True
+    return storage.exists(run.file(TARGETS, "manifest.json")) and bool(run.identity(TARGETS) == made_from)
 
 
 def evaluation_key(run: Run) -> str:

@@ -127,6 +127,21 @@ class LoadedTeacher:
         hidden: Logits = embed(*self._arguments(block, _asked(block, training, time_slice)))["hidden"].numpy()
         return hidden
 
+    def members(self, block: Block, training: bool, time_slice: int | None = None) -> Logits:
+        """The click logits of a teacher's members: float32 [rows, M]; arguments as of :meth:`score`.
+
+        Raises:
+            ArtifactError: the teacher is older than this.
+        """
+        members = getattr(self._models[0], "members", None)
+        if members is None:
+            raise ArtifactError(
+                "A teacher of several networks must have been exported with its members. Received: one without "
+                f"({self._folder}); remove its folder and run train-teacher."
+            )
+        clicks: Logits = members(*self._arguments(block, _asked(block, training, time_slice)))["clicks"].numpy()
+        return clicks
+
     def head(self) -> tuple[Logits, Logits] | None:
         """The linear head on what :meth:`embed` gives: kernel [D, K] and bias [K]; None for a gated teacher."""
         found = self._models[0].head()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -39,12 +39,14 @@ class Original:
         last: step at which a learning rate that falls over the epochs reaches 0.
         drops: steps before which one that drops on plateaus did so.
         calibration: fitted on the validation rows.
+        slice_alphas: weights of the targets by slice, see :mod:`models.slice_alpha`; of a student that has them.
     """
 
     steps: int
     last: int
     drops: tuple[int, ...]
     calibration: Calibration
+    slice_alphas: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, history: pd.DataFrame, rows: int, config: TrainingConfig, calibration: Calibration) -> Original:
@@ -85,9 +87,11 @@ def original_student(run: Run, method: str, config: StudentConfig, generation: i
         ArtifactError: the run has no finished student of the method.
     """
     stage = student_stage(method)
-    calibration = Calibration(**run.manifest(stage)["calibration"])
+    manifest = run.manifest(stage)
+    calibration = Calibration(**manifest["calibration"])
     history = _history(run, stage, student_history(config, generation))
-    return Original.of(history, run.spec().rows["train"], config, calibration)
+    found = Original.of(history, run.spec().rows["train"], config, calibration)
+    return replace(found, slice_alphas=tuple(manifest.get("slice_alphas", ())))
 
 
 def student_history(config: StudentConfig, generation: int) -> str:

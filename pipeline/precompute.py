@@ -34,6 +34,7 @@ class ScoreShard(beam.DoFn):
         targets: folder of the targets.
         slices: time slices of the training shards by path, for a teacher whose click statistics are ordered by time.
         projection: file of the map from hidden layers to embeddings; empty for targets without embeddings.
+        members: whether to write the click logits of the teacher's members.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class ScoreShard(beam.DoFn):
         targets: str,
         slices: Mapping[str, int] | None = None,
         projection: str = "",
+        members: bool = False,
     ) -> None:
         self._teacher, self._examples, self._targets, self._slices = teacher, examples, targets, slices or {}
-        self._projection = projection
+        self._projection, self._members = projection, members
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -69,12 +71,16 @@ class ScoreShard(beam.DoFn):
         def embed(block: Block) -> npt.NDArray[np.float16] | None:
             return None if project is None else project.apply(self._loaded.embed(block, training, time_slice))
 
+        def members(block: Block) -> npt.NDArray[np.float32] | None:
+            return self._loaded.members(block, training, time_slice) if self._members else None
+
         out = write_targets(
             source,
             path,
             lambda block: self._loaded.score(block, training, time_slice),
             self._teacher.fingerprint,
             embed,
+            members,
         )
         return shard_entry(shard, out)
 
@@ -85,6 +91,7 @@ def write_targets(
     score: Callable[[Block], npt.NDArray[np.float32]],
     teacher: str,
     embed: Callable[[Block], npt.NDArray[np.float16] | None] = lambda _: None,
+    members: Callable[[Block], npt.NDArray[np.float32] | None] = lambda _: None,
 ) -> storage.HashingWriter:
     """Writes the targets of a shard; returns what was written.
 
@@ -94,10 +101,12 @@ def write_targets(
         score: gives the logits of a block: float32 [rows, K].
         teacher: fingerprint of what gives them.
         embed: gives its embeddings: float16 [rows, E], or None.
+        members: gives the click logits of its members: float32 [rows, M], or None.
     """
     with storage.open_read(source) as file, storage.publish(path) as out:
         for block in read_blocks(file, source):
-            write_record(out, TargetBlock(score(block), block.offsets, teacher, embed(block)).encode())
+            targets = TargetBlock(score(block), block.offsets, teacher, embed(block), members(block))
+            write_record(out, targets.encode())
     return out
 
 
@@ -132,6 +141,7 @@ def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
     require(not (embedding and manifest["folds"]), "embedding must be 0 with cross-fitting", embedding)
     run.begin(TARGETS, key)
     teacher, slices = TeacherFiles.of(run.file(TEACHER), manifest), manifest.get("slices", {})
+    members = _members_of(manifest)
     embedded = find_projection(run, teacher, embedding, options, slices) if embedding else {}
     shards, folder = [shard for split in SPLITS for shard in run.shards(split)], run.file(TARGETS)
     score = ScoreShard(
@@ -140,6 +150,7 @@ def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
         targets=folder,
         slices=slices,
         projection=projection_path(run) if embedding else "",
+        members=members > 0,
     )
     done = storage.join(folder, storage.WORK)
     over_shards("precompute", shards, score, options, done, ".json")
@@ -151,7 +162,17 @@ def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
         "outputs": manifest["outputs"],
         **{name: manifest[name] for name in ("folds", "label", "parameters", "calibration", "settings")},
         **embedded,
+        **({"members": members} if members else {}),
         "shards": entries,
     }
     run.finish(TARGETS, key, contents)
     return True
+
+
+def _members_of(manifest: Mapping[str, Any]) -> int:
+    """Members of a teacher whose click logits are stored; 0 for one network, and where more goes into its own.
+
+    Trees are no member, and members of cross-fitted teachers would have to be told from each other's.
+    """
+    members = len(manifest["settings"].get("architecture", "").split(","))
+    return 0 if members == 1 or manifest["folds"] or manifest.get("trees") else members

@@ -24,7 +24,7 @@ from pipeline.originals import RECORD, refit_record, valid_logloss
 from pipeline.preprocess import preprocess
 from pipeline.report import report
 from pipeline.run import make_targets, write_provenance
-from pipeline.settings import DerivedConfig, PreprocessConfig, TargetsConfig
+from pipeline.settings import DerivedConfig, PreprocessConfig, TargetsConfig, require
 from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run, derived_stage, student_stage
 
 
@@ -86,7 +86,7 @@ def refit_config(original: Run, methods: list[str]) -> Config:
     """The settings that the models of a run were made with, and a split without validation rows.
 
     Raises:
-        ConfigError: the run has none either.
+        ConfigError: the run has none either, or its derived targets have different settings.
     """
     given = original.manifest(EXAMPLES)["settings"]
     if not original.spec().rows["valid"]:
@@ -94,9 +94,6 @@ def refit_config(original: Run, methods: list[str]) -> Config:
             f"--run must have validation rows, for a refit to train on. Received: split {given['split']} "
             f"({original.path})."
         )
-    derived: dict[str, Any] = {}
-    for source in needed_sources(methods):
-        derived |= original.manifest(derived_stage(source))["settings"]
     preprocessing: PreprocessConfig = build(PreprocessConfig, given, "manifest.json of the examples")
     return Config(
         replace(preprocessing, split=WITHOUT_VALIDATION + preprocessing.split),
@@ -104,8 +101,22 @@ def refit_config(original: Run, methods: list[str]) -> Config:
         {},
         {method: original.manifest(student_stage(method))["settings"] for method in methods},
         targets=TargetsConfig(original.manifest(TARGETS).get("embedding", 0)),
-        derived=build(DerivedConfig, derived, "manifest.json of derived targets"),
+        derived=build(DerivedConfig, _derived_settings(original, methods), "manifest.json of derived targets"),
     )
+
+
+def _derived_settings(original: Run, methods: list[str]) -> dict[str, Any]:
+    """The settings of all derived targets that students of these methods have learned from.
+
+    Raises:
+        ConfigError: two sources read the same setting and have another value of it: a run has one.
+    """
+    found: dict[str, Any] = {}
+    for source in needed_sources(methods):
+        for name, value in original.manifest(derived_stage(source))["settings"].items():
+            rule = f"{name} must be the same for all derived targets of a run, for a refit"
+            require(found.setdefault(name, value) == value, rule, f"{found[name]} and {value} ({original.path})")
+    return found
 
 
 def _begin(original: Run, run: Run, methods: list[str]) -> None:

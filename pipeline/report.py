@@ -18,7 +18,7 @@ from pipeline.report_comparison import Comparison
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
 from pipeline.report_provenance import of_examples, of_models
-from pipeline.workspace import REPORT, TARGETS, Run
+from pipeline.workspace import EXAMPLES, REPORT, TARGETS, Run
 
 _TITLE = "Click model distillation"
 _SPLIT_NAMES = {"valid": "validation", "test": "test"}
@@ -26,9 +26,11 @@ _SPLIT_NAMES = {"valid": "validation", "test": "test"}
 
 def report(run: Run) -> str:
     """Writes ``report/index.html``, and beside it the comparison of methods if the run has one; returns its path."""
-    data = report_data(run)
+    data, copy = report_data(run), run.file(REPORT, COMPARISON)
     if data.comparison is not None:
-        storage.write_json(run.file(REPORT, COMPARISON), storage.read_json(run.file(FOLDER, COMPARISON)))
+        storage.write_json(copy, storage.read_json(run.file(FOLDER, COMPARISON)))
+    else:
+        storage.remove(copy)
     path = run.file(REPORT, "index.html")
     storage.write_bytes(path, render(data).encode())
     return path
@@ -38,13 +40,12 @@ def report_data(run: Run) -> ReportData:
     """What the page shows, from the files of the run alone.
 
     Raises:
-        ArtifactError: the run has neither an evaluation of its present models nor a comparison of methods.
+        ArtifactError: the run has neither an evaluation of its present models nor a comparison of methods on its
+            present examples.
     """
-    path = run.file(FOLDER, COMPARISON)
-    if not storage.exists(path):
-        return _with_models(run, None)
-    comparison = Comparison.of(storage.read_json(path))
-    if _is_evaluated(run):
+    found = _present_comparison(run)
+    comparison = Comparison.of(found) if found else None
+    if comparison is None or _is_evaluated(run):
         return _with_models(run, comparison)
     return ReportData(
         title=_TITLE,
@@ -54,6 +55,15 @@ def report_data(run: Run) -> ReportData:
         tables=inspect(run),
         provenance=of_examples(run),
     )
+
+
+def _present_comparison(run: Run) -> dict[str, Any] | None:
+    """What ``compare`` has found on the present examples of a run; None where it has not, or on others only."""
+    path = run.file(FOLDER, COMPARISON)
+    if not storage.exists(path):
+        return None
+    found: dict[str, Any] = storage.read_json(path)
+    return found if found.get("examples") == run.identity(EXAMPLES) else None
 
 
 def _is_evaluated(run: Run) -> bool:
@@ -93,8 +103,15 @@ def _with_models(run: Run, comparison: Comparison | None) -> ReportData:
         comparison=comparison,
         tables=inspect(run),
         provenance=[*of_examples(run), *of_models(run, found)],
-        notes=_notes(found),
+        notes=[*_notes(found), *_of_other_examples(run, comparison)],
     )
+
+
+def _of_other_examples(run: Run, comparison: Comparison | None) -> list[str]:
+    """That there is a comparison, but not of these examples."""
+    if comparison is not None or not storage.exists(run.file(FOLDER, COMPARISON)):
+        return []
+    return ["The comparison of methods in this run is of other examples and is left out: call compare again."]
 
 
 def read_metrics(run: Run) -> dict[str, Any]:

@@ -267,6 +267,15 @@ class StudentConfig(TrainingConfig):
     auxiliary_head: bool = setting(
         False, "a head of its own for the targets, so that the teacher's bias stays out of the click logit (2408.14678)"
     )
+    member_gate: bool = setting(
+        False,
+        "kd from the networks of a teacher that has several, under learned weights in place of their mean (2011.04106)",
+    )
+    slice_alpha: bool = setting(
+        False,
+        "less alpha where the teacher has less skill on validation rows, by how often a row's rarest value is among "
+        "the training rows (2106.10494)",
+    )
     ranking: float = setting(0.0, "weight of the distilled pairwise ranking loss (2005.10419)")
     ranking_rows: int = setting(256, "rows of a batch whose pairs the ranking loss looks at")
     similarity: float = setting(0.0, "weight of the similarity-preserving loss (1907.09682); needs embeddings")
@@ -289,6 +298,11 @@ class StudentConfig(TrainingConfig):
         require(0 <= self.alpha <= 1, "alpha must be in [0, 1]", self.alpha)
         require(self.temperature > 0, "temperature must be positive", self.temperature)
         require(self.temper in ("joint", "within"), "temper must be joint or within", self.temper)
+        require(
+            self.temper == "within" or self.class_weight == 1,
+            "class_weight must be 1 with temper = joint, which does not split",
+            self.class_weight,
+        )
         for name in ("class_weight", "correction", "ranking", "similarity", "relations", "reused"):
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("ranking_rows", "relation_rows"):

@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.errors import ConfigError
-from features.spec import ExamplesSpec
-from features.statistics import ClickCounts
-from features.vocabulary import Vocabulary
-from models.inputs import ShardFiles
 from models.methods import METHODS, Method
 from models.student import Student, StudentSettings, StudentTrunk, tie_untrained
+from models.student_terms import RowAlphas
 from models.tables import FoldTables, TableLayout
-from pipeline.arrays import read_arrays
 from pipeline.config import narrow
 from pipeline.fitting import Circumstances, fit_shards, training_scope
-from pipeline.settings import StudentConfig, require
-from pipeline.stage_inputs import (
-    click_counts,
-    example_files,
-    read_vocabularies,
-    table_layout,
-    target_files,
-)
-from pipeline.workspace import Run, target_stage
-
-
-@dataclass(frozen=True)
-class StudentData:
-    """What students of a run are trained on.
-
-    Args:
-        spec: of the examples.
-        vocabularies: of each categorical column.
-        counts: clicks of their values by fold.
-        training: the training shards, with targets if there are any.
-        validation: the validation shards; None in a run that has none.
-        label: the outcome that the targets' teacher has learned in place of the label; empty for the label.
-        head: kernel float32 [E, K] and bias float32 [K] of the teacher's head on its embeddings; None where it has none
-            or nothing reads the embeddings.
-    """
-
-    spec: ExamplesSpec
-    vocabularies: list[Vocabulary]
-    counts: ClickCounts
-    training: ShardFiles
-    validation: ShardFiles | None
-    label: str = ""
-    head: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
-
-    @classmethod
-    def read(cls, run: Run, method: Method, embeddings: bool = False) -> StudentData:
-        """Reads the data of a run for a method.
-
-        Args:
-            run: the run directory.
-            method: whose targets are read, if it needs any.
-            embeddings: whether to read the teacher's embeddings, and the targets with them.
-
-        Raises:
-            ArtifactError: the run has no such targets, or they have no embeddings.
-        """
-        spec, stage = run.spec(), target_stage(method.source)
-        vocabularies = read_vocabularies(run, spec)
-        taught = method.needs_targets or embeddings
-        return cls(
-            spec,
-            vocabularies,
-            click_counts(vocabularies, spec),
-            target_files(run, spec, "train", stage, embeddings) if taught else example_files(run, spec, "train"),
-            example_files(run, spec, "valid") if spec.rows["valid"] else None,
-            run.manifest(stage)["label"] if taught else "",
-            _read_head(run, stage) if embeddings else None,
-        )
-
-
-def _read_head(run: Run, stage: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
-    """The teacher's head; derived targets and those of a gated teacher have none."""
-    name = run.manifest(stage).get("head")
-    if name is None:
-        return None
-    found = read_arrays(run.file(stage, name))
-    return found["kernel"], found["bias"]
+from pipeline.judged_rows import gate_entropy, teacher_errors
+from pipeline.originals import Original
+from pipeline.settings import StudentConfig
+from pipeline.stage_inputs import table_layout
+from pipeline.stored_rows import outcome_of
+from pipeline.student_data import StudentData
+from pipeline.student_rules import has_auxiliary_head, require_teachable
 
 
 @dataclass(frozen=True)
@@ -97,11 +32,15 @@ class TrainedStudent:
         student: the model.
         layout: of its embedding table.
         history: see :func:`models.training.fit`.
+        slice_alphas: weights of the targets by slice, see :mod:`models.slice_alpha`; None where all rows have one.
+        gate_entropy: see :func:`pipeline.judged_rows.gate_entropy`; None without a gate or validation rows.
     """
 
     student: Student
     layout: TableLayout
     history: pd.DataFrame
+    slice_alphas: npt.NDArray[np.float32] | None = None
+    gate_entropy: float | None = None
 
     def fingerprint(self) -> str:
         """A hash of the weights."""
@@ -124,61 +63,55 @@ def train_student(
 
     Raises:
         ArtifactError: a shard is damaged.
-        ConfigError: the labels have no weight, though the student's own head learns from nothing else; or the teacher's
-            head cannot be reused.
+        ConfigError: see :func:`pipeline.student_rules.require_teachable`.
         TrainingError: see :func:`models.training.fit`.
     """
+    require_teachable(data, method, config, circumstances.original)
+    alphas = _slice_alphas(data, METHODS[method], config, circumstances.original)
+    data = _with_members(data, METHODS[method], config)
     with training_scope(config.seed):
-        student, layout = _make_student(data, METHODS[method], config)
+        student, layout = _make_student(data, method, config, alphas)
         rows = data.spec.rows["train"]
         history = fit_shards(student, data.training, data.validation, rows, config, circumstances)
         tie_untrained(student.trunk, layout, data.counts, [column.missing for column in data.spec.numeric])
-    return TrainedStudent(student, layout, history)
+    entropy = gate_entropy(student.gate, data.judged) if student.gate and data.judged else None
+    return TrainedStudent(student, layout, history, alphas, entropy)
 
 
-def _make_student(data: StudentData, method: Method, config: StudentConfig) -> tuple[Student, TableLayout]:
+def _with_members(data: StudentData, method: Method, config: StudentConfig) -> StudentData:
+    """The data with the click logits of the teacher's members in its batches, if the student weighs them."""
+    if not config.member_gate or method.target == "none":
+        return data
+    return replace(data, training=replace(data.training, members=data.members))
+
+
+def _slice_alphas(
+    data: StudentData, method: Method, config: StudentConfig, original: Original | None
+) -> npt.NDArray[np.float32] | None:
+    """The weights of the targets by slice, those of the original in a refit; None where all rows have the same."""
+    if not config.slice_alpha or method.target == "none":
+        return None
+    if original:
+        return np.array(original.slice_alphas, np.float32)
+    assert data.judged is not None
+    return teacher_errors(data.judged, data.counts, outcome_of(data.spec, data.label)).alphas(config.alpha)
+
+
+def _make_student(
+    data: StudentData, name: str, config: StudentConfig, slice_alphas: npt.NDArray[np.float32] | None
+) -> tuple[Student, TableLayout]:
     """A student with its initial weights.
 
     With an auxiliary head the method's logits are those of that head, and the student's own has two.
     """
-    settings = narrow(config, StudentSettings)
+    settings, method = narrow(config, StudentSettings), METHODS[name]
     layout = table_layout(data.vocabularies, data.spec, config.min_count)
     subclasses = data.training.outputs // 2 if method.wide_head else 1
-    auxiliary = subclasses if (data.label or config.auxiliary_head) and method.target != "none" else 0
-    _require_labels(data, config, auxiliary)
-    reused = _reused_head(data, method, auxiliary) if config.reused else None
+    auxiliary = subclasses if has_auxiliary_head(data, name, config) else 0
+    reused = data.head if config.reused else None
     trunk = StudentTrunk(layout, data.spec.base_rate, 1 if auxiliary else subclasses, settings, reused)
     statistics = "folds" if config.statistics else "none"
     tables = FoldTables(layout, data.counts, config.smoothing, statistics, kept_only=True)
-    return Student(trunk, tables, method, settings, auxiliary, data.training.embedding), layout
-
-
-def _require_labels(data: StudentData, config: StudentConfig, auxiliary: int) -> None:
-    """Raises a ConfigError for a click that would be learnt from nothing."""
-    require(
-        not (data.label and config.correction),
-        "correction must be 0 where the teacher has learned an outcome: labels are of the click",
-        config.correction,
-    )
-    if auxiliary and config.alpha == 1:
-        why = "the teacher has learned an outcome" if data.label else "the targets have a head of their own"
-        of = f" (outcome {data.label})" if data.label else ""
-        raise ConfigError(
-            f"alpha must be below 1 where {why}: the click comes from labels alone. Received: {config.alpha}{of}."
-        )
-
-
-def _reused_head(
-    data: StudentData, method: Method, auxiliary: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The teacher's head in place of the student's own.
-
-    Raises:
-        ConfigError: the student's own head has other logits than the teacher's, or the teacher has no linear head.
-    """
-    require(method.wide_head and not auxiliary, "reused must be 0 for a head of two logits", method.target)
-    require(
-        data.head is not None, "reused must be 0 for derived targets and gated teachers", f"targets of {method.source}"
-    )
-    assert data.head is not None
-    return data.head
+    alphas = None if slice_alphas is None else RowAlphas(data.counts, slice_alphas)
+    files = data.training
+    return Student(trunk, tables, method, settings, auxiliary, files.embedding, files.members, alphas), layout

@@ -43,8 +43,9 @@ def make_task(run: Run, model: str, config: Config) -> Task:
         settings = plain(config.teacher_config())
         sources = {EXAMPLES: run.identity(EXAMPLES)}
         return Task(model, TEACHER_SPACE, settings, {"folds": 0, "boosted": 0.0}, sources)
-    settings = plain(config.student_config(model))
-    return Task(model, student_space(METHODS[model]), settings, {"generations": 1}, student_sources(run, model))
+    student = config.student_config(model)
+    learnt = student_sources(run, model, student.needs_embeddings)
+    return Task(model, student_space(METHODS[model]), plain(student), {"generations": 1}, learnt)
 
 
 def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
@@ -94,7 +95,8 @@ def _teacher_trial(run: Run, config: Config) -> Train:
 
 def _student_trial(run: Run, method: str, embeddings: bool) -> Train:
     from pipeline.fitting import Circumstances
-    from pipeline.student_part import StudentData, train_student
+    from pipeline.student_data import StudentData
+    from pipeline.student_part import train_student
 
     data = StudentData.read(run, METHODS[method], embeddings)
 

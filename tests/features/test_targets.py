@@ -21,14 +21,17 @@ TARGETS = TargetBlock(
     "sha256:0f3a",
 )
 WITH_EMBEDDING = replace(TARGETS, embedding=np.array([[0.5, -1.0], [65504.0, 6e-8], [0.0, -0.0]], np.float16))
+WITH_MEMBERS = replace(WITH_EMBEDDING, members=np.array([[0.5, -1.0], [1e30, 6e-8], [0.0, -0.0]], np.float32))
 
 
 def assert_same(actual: TargetBlock, expected: TargetBlock) -> None:
     """Equal in dtype, shape and every bit."""
     assert actual.teacher == expected.teacher
     assert (actual.embedding is None) == (expected.embedding is None) and actual.width == expected.width
+    assert (actual.members is None) == (expected.members is None)
     embedding = [("embedding", "<f2")] if expected.embedding is not None else []
-    for name, dtype in (("logits", "<f4"), ("offsets", "<i8"), *embedding):
+    members = [("members", "<f4")] if expected.members is not None else []
+    for name, dtype in (("logits", "<f4"), ("offsets", "<i8"), *embedding, *members):
         a, b = getattr(actual, name), getattr(expected, name)
         assert a.dtype == b.dtype == np.dtype(dtype)
         assert a.shape == b.shape and a.tobytes() == b.tobytes()
@@ -42,6 +45,7 @@ def test_round_trip(rows: int, classes: int, width: int, teacher: str, data: st.
         data.draw(hnp.arrays(np.int64, rows)),
         teacher,
         data.draw(hnp.arrays(np.float16, (rows, width), elements=st.floats(width=16))) if width else None,
+        data.draw(hnp.arrays(np.float32, (rows, classes), elements=st.floats(width=32))) if classes > 1 else None,
     )
     encoded = block.encode()
     assert_same(TargetBlock.decode(encoded), block)
@@ -53,6 +57,10 @@ def test_the_same_logits_give_the_same_bytes_whatever_their_memory_looks_like() 
     assert other.encode() == TARGETS.encode()
 
 
+def test_without_members_there_is_no_trace_of_them() -> None:
+    assert b"members" not in WITH_EMBEDDING.encode() and b"members" in WITH_MEMBERS.encode()
+
+
 def test_without_embeddings_there_is_no_trace_of_them() -> None:
     assert (TARGETS.width, WITH_EMBEDDING.width) == (0, 2)
     assert b"embedding" not in TARGETS.encode() and b"embedding" in WITH_EMBEDDING.encode()
@@ -61,15 +69,16 @@ def test_without_embeddings_there_is_no_trace_of_them() -> None:
 @pytest.mark.parametrize("rows", [np.array([2, 0]), slice(1, None), np.array([], np.int64)])
 @pytest.mark.parametrize("width", [0, 2])
 def test_rows_are_taken_from_every_array(rows: np.ndarray | slice, width: int) -> None:
-    targets = WITH_EMBEDDING if width else TARGETS
+    targets = WITH_MEMBERS if width else TARGETS
     taken = targets.take(rows)
     assert len(taken) == len(taken.logits) == len(taken.offsets) == len(TARGETS.offsets[rows])
     np.testing.assert_array_equal(taken.logits, TARGETS.logits[rows])
     np.testing.assert_array_equal(taken.offsets, TARGETS.offsets[rows])
-    if targets.embedding is None:
-        assert taken.embedding is None
+    if targets.embedding is None or targets.members is None:
+        assert taken.embedding is None and taken.members is None
     else:
         np.testing.assert_array_equal(taken.embedding, targets.embedding[rows])
+        np.testing.assert_array_equal(taken.members, targets.members[rows])
     assert taken.teacher == TARGETS.teacher
 
 
@@ -98,6 +107,8 @@ def test_tensorflow_parses_the_same_arrays() -> None:
         {"teacher": b"\xff"},
         {"embedding": bytes(7)},
         {"embedding": bytes(8)},
+        {"members": bytes(7)},
+        {"members": bytes(8)},
     ],
 )
 def test_features_that_do_not_fit_together_are_an_artifact_error(changed: dict[str, bytes | None]) -> None:
@@ -120,7 +131,7 @@ def test_examples_are_not_targets() -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_damage_is_found_or_harmless_but_never_another_exception(data: st.DataObject) -> None:
-    record = WITH_EMBEDDING.encode()
+    record = WITH_MEMBERS.encode()
     start = data.draw(st.integers(0, len(record)))
     end = data.draw(st.integers(start, min(start + 12, len(record))))
     damaged = record[:start] + data.draw(st.binary(max_size=12)) + record[end:]
@@ -132,7 +143,7 @@ def test_damage_is_found_or_harmless_but_never_another_exception(data: st.DataOb
 
 
 def test_every_truncation_is_an_artifact_error() -> None:
-    record = WITH_EMBEDDING.encode()
+    record = WITH_MEMBERS.encode()
     for size in range(len(record)):
         with pytest.raises(ArtifactError):
             TargetBlock.decode(record[:size])

@@ -464,6 +464,23 @@ def test_embeddings_of_another_size_or_none_are_an_error(tmp_path: Path, width: 
             next(iter(evaluation_batches(replace(files, embedding=width))))
 
 
+def test_members_stay_beside_their_rows_and_are_read_if_asked_for(tmp_path: Path) -> None:
+    shards = cut(100, 2, 17)
+    files = write_split(tmp_path, shards)
+    for path, blocks in zip(files.targets, shards, strict=True):
+        write(Path(path), [replace(make_targets(b), members=2 * logits_of(b.ids[:, 0])[:, :3]) for b in blocks])
+    asked = replace(files, members=3)
+    for batches in (training_batches(asked, 32, seed=0), evaluation_batches(asked, 32)):
+        (found,) = epochs(batches, 100)
+        for batch in found:
+            np.testing.assert_array_equal(batch["members"], 2 * logits_of(batch["ids"][:, 0])[:, :3])
+    (without,) = epochs(evaluation_batches(files, 32), 100)
+    assert all("members" not in batch for batch in without)
+    rule = r"A block must have for each row 2 numbers of 4 bytes in its feature members.*\.targets"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+        next(iter(evaluation_batches(replace(files, members=2))))
+
+
 def test_a_record_that_is_no_block_is_an_error(tmp_path: Path) -> None:
     files = write_split(tmp_path, cut(60, 2, 10), with_targets=False)
     with open(files.examples[1], "ab") as file:

@@ -16,6 +16,7 @@ from models.losses import (
     auxiliary_loss,
     class_cross_entropy,
     distillation_loss,
+    gated_distillation_loss,
     mean_loss,
     plain_distillation_loss,
     student_loss,
@@ -421,6 +422,42 @@ def test_one_output_is_refused(target: str, temper: str) -> None:
         student_loss(np.ones(3), z, z, target=target, alpha=0.5, temperature=1.0, temper=temper)
 
 
+# gated_distillation_loss
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_losses_of_teachers_are_weighed(temperature: float) -> None:
+    members, student = random_logits(outputs=3, seed=1), random_logits(seed=2)
+    weights = softmax(random_logits(outputs=3, seed=3), axis=1)
+    l_s = logit(p_click(student)) / temperature
+    losses = [binary_cross_entropy(expit(members[:, i].astype(np.float64) / temperature), l_s) for i in range(3)]
+    expected = temperature**2 * sum(weights[:, i] * losses[i] for i in range(3))
+    found = gated_distillation_loss(members, weights, student, temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # It is the loss from the weighed mean of their probabilities, so the student's gradient is, too.
+    mean = (weights * expit(members / temperature)).sum(axis=1)
+    np.testing.assert_allclose(found, temperature**2 * binary_cross_entropy(mean, l_s), rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_one_teacher_is_plain_distillation(temperature: float) -> None:
+    clicks, student = random_logits(outputs=1, seed=1), random_logits(seed=2)
+    teacher = np.concatenate([np.zeros_like(clicks), clicks], axis=1)
+    functions = (
+        lambda z: gated_distillation_loss(clicks, np.ones_like(clicks), z, temperature),
+        lambda z: plain_distillation_loss(teacher, z, temperature),
+    )
+    np.testing.assert_allclose(*(function(student) for function in functions), rtol=1e-6)
+    np.testing.assert_allclose(*(gradient(function, student) for function in functions), rtol=1e-5, atol=1e-7)
+
+
+def test_gated_teachers_get_no_gradient() -> None:
+    members, student = tf.Variable(random_logits(outputs=3)), random_logits(seed=2)
+    with tf.GradientTape() as tape:
+        loss = gated_distillation_loss(members, np.full([40, 3], 1 / 3, np.float32), student, 2.0)
+    assert tape.gradient(loss, members) is None
+
+
 # student_loss
 
 
@@ -452,6 +489,20 @@ def test_student_loss_mixes_its_parts(alpha: float, target: str, temper: str, we
         class_weight=weights[1],
     )
     np.testing.assert_allclose(losses, alpha * distillation + (1 - alpha) * label_loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["none", "class", "subclass"])
+def test_every_row_may_have_its_own_alpha(target: str) -> None:
+    teacher, student, labels = random_logits(seed=1), random_logits(seed=2), np.arange(40) % 2
+    alphas = np.linspace(0, 1, 40).astype(np.float32)
+    options = {"target": target, "temperature": 2.0, "temper": "within", "within_weight": 0.3}
+    found = student_loss(labels, teacher, student, alpha=tf.constant(alphas), **options)
+    rows = [slice(row, row + 1) for row in range(40)]
+    expected = [
+        student_loss(labels[row], teacher[row], student[row], alpha=float(alpha), **options)[0]
+        for row, alpha in zip(rows, alphas, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("target", "alpha"), [("none", 0.7), ("class", 0.0), ("subclass", 0.0)])
@@ -537,6 +588,7 @@ def test_float16_targets_are_read_as_stored(temper: str) -> None:
     [
         ({"target": "logits"}, "`target` should be one of .* Received: target='logits'"),
         ({"alpha": 1.1}, r"`alpha` should be in \[0, 1\]. Received: alpha=1.1"),
+        ({"alpha": tf.zeros([3, 1])}, r"`alpha` should have shape \[batch\]. Received: shape=\(3, 1\)"),
         ({"alpha": float("nan")}, "`alpha` should be .* Received: alpha=nan"),
         ({"temperature": 0.0}, "`temperature` should be positive .* Received: temperature=0.0"),
         ({"temperature": float("inf")}, "`temperature` should be .* finite. Received: temperature=inf"),
@@ -559,7 +611,14 @@ def test_rejects_bad_arguments(arguments: dict, message: str) -> None:
         student_loss(**{**good, **options, **arguments})
 
 
-@pytest.mark.parametrize("function", [auxiliary_loss, lambda z, T: plain_distillation_loss(z, z, T)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        auxiliary_loss,
+        lambda z, T: plain_distillation_loss(z, z, T),
+        lambda z, T: gated_distillation_loss(z, z, z, T),
+    ],
+)
 def test_rejects_temperatures_that_are_not_positive(function: Callable) -> None:
     with pytest.raises(ValueError, match="`temperature` should be positive and finite. Received: temperature=-1.0"):
         function(tf.zeros([3, 4]), -1.0)

@@ -17,6 +17,7 @@ from models.losses import distillation_loss, mean_loss, student_loss
 from models.methods import METHODS
 from models.ranking import ranking_loss
 from models.student import Student, StudentSettings, StudentTrunk, mean_click_logit, tie_untrained
+from models.student_terms import RowAlphas
 from models.tables import FoldTables, TableLayout
 from models.training import start
 from pipeline.config import narrow
@@ -684,3 +685,70 @@ def test_the_mean_of_trunks() -> None:
     found = mean_click_logit([student.trunk for student in students], *inputs)
     np.testing.assert_allclose(found, np.mean(logits, axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(mean_click_logit([students[1].trunk], *inputs), logits[1])
+
+
+@pytest.mark.parametrize("auxiliary", [0, S])
+def test_every_slice_has_its_alpha(auxiliary: int) -> None:
+    """The loss is the mean of those of students with one alpha, each with the rows of its slice."""
+    slices, tables = np.array([0.75, 0.0, 0.25, 0.5], np.float32), FoldTables(LAYOUT, make_counts(), 5.0)
+    trunk, settings = make_trunk(1 if auxiliary else S), make_settings(alpha=0.9)
+    student = Student(trunk, tables, METHODS["subclass"], settings, auxiliary, alphas=RowAlphas(make_counts(), slices))
+    batch = make_batch(60)
+    student(batch)
+    totals = make_counts().counts.sum(axis=1)
+    others = np.minimum(totals[batch["ids"][:, 0]], totals[5 + batch["ids"].numpy()[:, 1]]) - 1
+    alphas = np.select([others < 1, others < 10, others < 100], [0.75, 0.0, 0.25], 0.5)
+    assert len(set(alphas)) > 1
+    losses = []
+    for alpha in sorted(set(alphas)):
+        rows = alphas == alpha
+        alone = Student(trunk, tables, METHODS["subclass"], make_settings(alpha=alpha), auxiliary)
+        alone._auxiliary = student._auxiliary
+        losses.append(rows.sum() * float(alone.compute_loss({name: value[rows] for name, value in batch.items()})))
+    assert float(student.compute_loss(batch)) == pytest.approx(sum(losses) / 60, rel=1e-5)
+
+
+def gated(members: int, method: str = "kd", auxiliary: int = 0, **values: Any) -> Student:
+    """A student of the members of a teacher, whose variables differ from each other but for the gate's."""
+    trunk, tables = make_trunk(1, **values), FoldTables(LAYOUT, make_counts(), 5.0, kept_only=True)
+    student = Student(trunk, tables, METHODS[method], make_settings(**values), auxiliary, members=members)
+    student(make_batch(1))
+    randomise(student)
+    for variable in student.gate.variables:
+        variable.assign(tf.zeros_like(variable))
+    return student
+
+
+def with_members(batch: dict[str, tf.Tensor], members: int) -> dict[str, tf.Tensor]:
+    return {**batch, "members": tf.random.stateless_normal([len(batch["label"]), members], [5, 6]) - 1.0}
+
+
+@pytest.mark.parametrize("auxiliary", [0, 1])
+def test_an_untrained_gate_is_the_mean_of_single_teachers(auxiliary: int) -> None:
+    """Of one member it is plain distillation; of three the mean of their losses, and of their students' gradients."""
+    batch, found = with_members(make_batch(40), 3), []
+    for i in range(3):
+        clicks = batch["members"][:, i]
+        plain = gated(1, auxiliary=auxiliary, alpha=0.7)
+        plain.gate = None
+        found.append(loss_and_gradients(plain, {**batch, "targets": tf.stack([0 * clicks, clicks], axis=1)}))
+        alone = gated(1, auxiliary=auxiliary, alpha=0.7)
+        alone_loss, _ = loss_and_gradients(alone, {**batch, "members": clicks[:, tf.newaxis]})
+        assert alone_loss == pytest.approx(found[-1][0], rel=1e-6)
+    loss, gradients = loss_and_gradients(gated(3, auxiliary=auxiliary, alpha=0.7), batch)
+    assert loss == pytest.approx(np.mean([one for one, _ in found]), rel=1e-6)
+    for name in found[0][1]:
+        np.testing.assert_allclose(gradients[name], np.mean([each[name] for _, each in found], axis=0), atol=1e-6)
+
+
+def test_a_gate_learns_and_is_not_exported() -> None:
+    """Its gradients are the same in another order of the members, but for that order."""
+    batch, order = with_members(make_batch(40), 3), [2, 0, 1]
+    other = {**batch, "members": tf.gather(batch["members"], order, axis=1)}
+    student = gated(3)
+    first, second = (loss_and_gradients(student, rows)[1] for rows in (batch, other))
+    names = [variable.name for variable in student.gate.trainable_variables]
+    assert len(names) == 2 and not {v.name for v in student.trunk.trainable_variables} & set(names)
+    for name in names:
+        assert (np.abs(first[name]) > 1e-5).all()
+        np.testing.assert_allclose(second[name], first[name][order], rtol=1e-4, atol=1e-7)

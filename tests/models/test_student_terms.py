@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
 
+from features.statistics import ClickCounts
 from models.backend import tf
 from models.heads import ReusedHead, click_logit
 from models.ranking import ranking_loss
 from models.relations import pseudo_labels, relation_loss, similarity_loss
-from models.student_terms import StudentTerms, TermSettings
+from models.student_terms import MemberGate, RowAlphas, StudentTerms, TermSettings
 from pipeline.config import narrow
 from pipeline.settings import StudentConfig
 
@@ -101,3 +104,53 @@ def test_terms_of_embeddings_need_some(name: str) -> None:
 def test_the_projection_comes_from_the_seed() -> None:
     one, same = (make_terms(relations=1.0).trainable_variables[0].numpy() for _ in range(2))
     np.testing.assert_array_equal(one, same)
+
+
+def test_the_rarest_value_decides_on_a_rows_alpha() -> None:
+    """Two columns with ids 0 to 3 and 0 to 2. A training row does not count itself."""
+    totals = np.array([9, 0, 10, 1000, 100, 0, 10**9])
+    counts = np.zeros((7, 10), np.int64)
+    counts[:, 3], counts[:, 7] = totals - totals // 2, totals // 2
+    zeros = np.zeros(10, np.int64)
+    alphas = RowAlphas(
+        ClickCounts(np.array([0, 4]), counts, counts, zeros, zeros), (np.arange(11) / 10).astype(np.float32)
+    )
+    ids = tf.constant([[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [2, 2]], tf.int32)
+    np.testing.assert_allclose(alphas(ids), [0.1, 0.0, 0.1, 0.2, 0.0, 0.3, 0.1], rtol=1e-6)
+
+
+CLICKS = RNG.normal(-1, 1, (ROWS, 3)).astype(np.float32)
+
+
+def make_gate(scale: list[float], shift: list[float]) -> MemberGate:
+    gate = MemberGate(len(scale))
+    gate.scale.assign(scale)
+    gate.shift.assign(shift)
+    return gate
+
+
+def test_members_weigh_the_same_at_the_start() -> None:
+    gate = MemberGate(3)
+    np.testing.assert_allclose(gate(CLICKS), np.full((ROWS, 3), 1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(gate.entropy(CLICKS), np.full(ROWS, np.log(3)), rtol=1e-6)
+    np.testing.assert_array_equal(MemberGate(1)(CLICKS[:, :1]), np.ones((ROWS, 1)))
+    np.testing.assert_array_equal(MemberGate(1).entropy(CLICKS[:, :1]), np.zeros(ROWS))
+
+
+def test_weights_and_entropies_of_members() -> None:
+    gate = make_gate([0.5, -1.0, 2.0], [0.1, 0.0, -0.3])
+    expected = softmax(CLICKS * [0.5, -1.0, 2.0] + [0.1, 0.0, -0.3], axis=1)
+    np.testing.assert_allclose(gate(CLICKS), expected, rtol=1e-5)
+    np.testing.assert_allclose(gate.entropy(CLICKS), entropy(expected, axis=1), rtol=1e-4)
+
+
+def test_members_in_another_order_have_their_weights_in_that_order() -> None:
+    scale, shift, order = [0.5, -1.0, 2.0], [0.1, 0.0, -0.3], [2, 0, 1]
+    before = make_gate(scale, shift)(CLICKS).numpy()
+    after = make_gate([scale[i] for i in order], [shift[i] for i in order])(CLICKS[:, order])
+    np.testing.assert_allclose(after, before[:, order], rtol=1e-6)
+
+
+def test_one_member_may_have_all_the_weight() -> None:
+    gate = make_gate([0.0, 0.0, 0.0], [200.0, 0.0, -200.0])
+    np.testing.assert_array_equal(gate.entropy(CLICKS), np.zeros(ROWS))

@@ -80,3 +80,20 @@ def test_a_gated_teacher_has_embeddings_and_no_head(tmp_path: Path) -> None:
     scorer = saved(teacher, tmp_path)
     assert embedded(scorer, make_batch(3)).shape[0] == 3
     assert scorer.head() == {} and teacher.trunk.head() is None
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "gated"])
+def test_click_logits_of_the_members(ensemble: str, tmp_path: Path) -> None:
+    """Each on the calibration of the whole."""
+    teacher, batch = make_teacher(architecture="mlp,dcn,dlrm", ensemble=ensemble), make_batch(20)
+    scorer = saved(teacher, tmp_path)
+    found = scorer.members(batch["ids"], batch["dense"], batch["fold"])["clicks"].numpy()
+    rows, numbers = teacher.trunk._inputs(batch)
+    for number, member in enumerate(teacher.trunk.members):
+        e = np.exp(member(rows, numbers).numpy().astype(np.float64))
+        clicks = np.log(e[:, S:].sum(axis=1) / e[:, :S].sum(axis=1))
+        np.testing.assert_allclose(found[:, number], 0.5 * clicks + 2.0, rtol=1e-4, atol=1e-4)
+
+
+def test_one_network_has_no_members(tmp_path: Path) -> None:
+    assert not hasattr(saved(make_teacher(architecture="dcn"), tmp_path), "members")

@@ -28,7 +28,8 @@ ASKED = ["--methods=hard,kd,hot", "--fractions=50%", "--seeds=2", "--trials=2", 
 def compared(made: Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     """A comparison on the examples of the finished run, and its file of settings."""
     folder = tmp_path_factory.mktemp("compared")
-    os.symlink(made.run.file("examples"), folder / "examples")
+    for name in ("examples", "rejected"):
+        os.symlink(made.run.file(name), folder / name)
     sections: dict[str, Any] = {"preset": "100k", "arms": {"hot": {"method": "kd", "student": {"temperature": 3.0}}}}
     for name, settings in (("teacher", TEACHER), ("student", STUDENT)):
         sections[name] = {key.replace("-", "_"): value for key, value in settings.items()}

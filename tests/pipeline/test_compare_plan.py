@@ -15,9 +15,18 @@ from pipeline.workspace import Run
 RUN = Run("run")
 
 
-def plan_of(**compare: Any) -> Plan:
-    sections = {"compare": compare, "arms": {"wide": {"method": "kd", "teacher": {"hidden": [8]}}}}
-    return Plan.of(RUN, resolve({"preset": "100k", **sections}))
+ARMS: dict[str, dict[str, Any]] = {
+    "wide": {"method": "kd", "teacher": {"hidden": [8]}},
+    "folded": {"method": "lelp", "teacher": {"folds": 5}},
+    "seeded": {"method": "kd", "student": {"seed": 7}},
+    "a/b": {"method": "kd"},
+    "teacher of kd": {"method": "kd"},
+    "long": {"method": "kd", "student": {"generations": 2}},
+}
+
+
+def plan_of(sections: dict[str, Any] | None = None, /, **compare: Any) -> Plan:
+    return Plan.of(RUN, resolve({"preset": "100k", "compare": compare, "arms": ARMS, **(sections or {})}))
 
 
 def test_a_seed_fixes_teacher_and_student() -> None:
@@ -68,6 +77,20 @@ def test_what_is_stored_of_a_teacher_is_what_its_students_need() -> None:
     assert cells["kd"].embedding == EMBEDDING
 
 
+def test_the_size_of_embeddings_counts_only_where_they_are_stored() -> None:
+    plan = plan_of({"targets": {"embedding": 16}}, methods="hard,kd+folds,lelp", seeds=1)
+    cells = {job.arm: job.cell for job in plan.jobs({})}
+    # Cross-fitted teachers have none.
+    assert cells["lelp"].embedding == 16 and cells["kd+folds"].embedding == 0
+
+
+def test_a_teacher_of_a_fraction_has_as_many_steps_too() -> None:
+    cells = {job.arm: job.cell for job in plan_of(methods="hard,kd,kd+own", seeds=1, fractions="25%").jobs({})}
+    whole, own = cells["kd"].teacher, cells["kd+own"].teacher
+    assert whole is not None and own is not None and own == at_fraction(whole, 0.25)
+    assert own.epochs * 0.25 / own.batch_size == whole.epochs / whole.batch_size
+
+
 def test_a_fraction_has_as_many_steps_and_evaluations() -> None:
     whole = StudentConfig(batch_size=1000, epochs=10.0, evaluations=2)
     part = at_fraction(whole, 0.25)
@@ -96,6 +119,11 @@ def test_trials_leave_alone_what_an_arm_is_about() -> None:
     assert {job.config.alpha for job in plan.trials() if job.arm == "kd+auxiliary"} == {0.5}
 
 
+def test_an_arm_may_have_a_name_that_yaml_takes_for_a_number() -> None:
+    plan = plan_of({"arms": {3: {"method": "kd", "student": {"temperature": 3}}}}, methods="hard,3", seeds=1)
+    assert [job.arm for job in plan.jobs({})] == ["hard", "3"]
+
+
 def test_what_was_found_counts_for_every_seed() -> None:
     jobs = list(plan_of(methods="hard,kd", seeds=2).jobs({("kd", 1.0): {"alpha": 0.25}}))
     assert [job.config.alpha for job in jobs if job.arm == "kd"] == [0.25, 0.25]
@@ -114,6 +142,14 @@ def test_what_was_found_counts_for_every_seed() -> None:
         ({"fractions": "0"}, r"fractions must be above 0"),
         ({"fractions": "0.1,10%"}, r"fractions must differ"),
         ({"trials": -1}, r"trials must not be negative"),
+        (
+            {"methods": "hard,folded"},
+            r"folds must be 0 for students that learn from embeddings. Received: 5 \(folded\)",
+        ),
+        ({"methods": "hard,seeded"}, r"seed must be the same .* Received: {'hard': 0, 'seeded': 7}"),
+        ({"methods": "hard,a/b"}, r"The name of an arm must have no slash .* Received: a/b"),
+        ({"methods": "hard,teacher of kd"}, r"The name of an arm must .* not be a teacher's"),
+        ({"methods": "hard,long"}, r"generations must be 1 in a comparison. Received: 2 \(long\)"),
     ],
 )
 def test_a_mistake_is_said(compare: dict[str, Any], message: str) -> None:

@@ -203,7 +203,7 @@ def test_verify_proves_derived_targets(run: Run) -> None:
 
 def test_a_student_learns_derived_targets(run: Run) -> None:
     from pipeline.distill import distill
-    from pipeline.student_part import StudentData
+    from pipeline.student_data import StudentData
 
     data = StudentData.read(run, METHODS["lelp"])
     assert (data.training.outputs, data.training.embedding, data.head) == (6, 0, None)

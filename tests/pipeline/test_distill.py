@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss
 from support import METHODS, STUDENT, Made, ctr_distill, files_of, flags
 
 from features.blocks import Block, read_blocks
+from features.errors import CtrDistillError
 from features.schema import CRITEO
 from features.statistics import NO_FOLD
 from models.backend import tf
@@ -30,7 +31,8 @@ from pipeline.fitting import Circumstances
 from pipeline.preprocess import preprocess
 from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.stage_inputs import click_counts, read_vocabularies
-from pipeline.student_part import StudentData, TrainedStudent, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import TrainedStudent, train_student
 from pipeline.workspace import Run
 
 
@@ -222,3 +224,13 @@ def test_again_there_is_nothing_to_do(made: Made) -> None:
     for method in METHODS:
         assert distill(made.run, method, config_of(made, method)) is False
     assert files_of(made.run.file("students")) == before
+
+
+def test_a_setting_that_cannot_be_leaves_the_finished_student_alone(copy_of: Callable[..., Run]) -> None:
+    run = copy_of()
+    before = files_of(run.file("students/kd"))
+    settings = run.manifest("students/kd")["settings"]
+    for wrong in ({"auxiliary_head": True, "alpha": 1.0}, {"similarity": 1.0}, {"generations": 2, "slice_alpha": True}):
+        with pytest.raises(CtrDistillError):
+            distill(run, "kd", build(StudentConfig, {**settings, **wrong}, "kd"))
+    assert files_of(run.file("students/kd")) == before

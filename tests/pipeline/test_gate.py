@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import brier_score_loss, log_loss
 from small_run import change_json, rewrite_targets
 from support import Made
 
 from features.errors import ConfigError
 from features.targets import TargetBlock
 from pipeline.distill import distill
-from pipeline.gate import require_good_teacher
+from pipeline.gate import Trial, require_good_teacher
 from pipeline.generate import truth_path
 from pipeline.settings import StudentConfig
+from pipeline.stored_rows import read_with_targets
 from pipeline.workspace import Run
 
 REFUSE, WARN, OFF = (StudentConfig(gate=gate) for gate in ("refuse", "warn", "off"))
@@ -96,6 +98,24 @@ def test_too_many_clicks_are_warned_of(taught: Callable[..., Run], capsys: pytes
     line = capsys.readouterr().err
     assert float(line.split("predicts ")[1].split(" ")[0]) == pytest.approx(1.12, abs=0.06)
     assert line.startswith("warning: the teacher predicts 1.") and line.count("\n") == 1
+
+
+def test_rows_without_click_that_the_log_left_out_count(taught: Callable[..., Run]) -> None:
+    """The odds of the whole log are a quarter of those of its rows, and a row without click stands for four."""
+    run = taught(lambda logits: logits)
+    change_json(run.file("examples/spec.json"), lambda spec: spec.update(negative_rate=0.25))
+    labels, odds, name = [], [], run.manifest("targets")["teacher"]
+    for shard in run.filled_shards("valid"):
+        paths = run.file("examples", shard["path"]), run.file("targets", shard["path"])
+        for block, target in read_with_targets(*paths, name):
+            labels.append(block.labels)
+            odds.append(np.exp(target.logits[:, -1].astype(np.float64)) / 4)
+    y, p = np.concatenate(labels), np.concatenate(odds) / (1 + np.concatenate(odds))
+    weights = np.where(y, 1.0, 4.0)
+    found = Trial.of(run, "targets").teacher.compute()
+    assert found["pcoc"] == pytest.approx((weights @ p) / (weights @ y), rel=1e-6)
+    assert found["logloss"] == pytest.approx(log_loss(y, p, sample_weight=weights), rel=1e-6)
+    assert found["brier"] == pytest.approx(brier_score_loss(y, p, sample_weight=weights), rel=1e-6)
 
 
 def test_the_teacher_of_the_run_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,8 @@ from pipeline.evaluate import evaluate, load_student
 from pipeline.generations import Generations, generation_config, train_generations
 from pipeline.keys import finished_students, student_key
 from pipeline.settings import StudentConfig
-from pipeline.student_part import StudentData
+from pipeline.student_data import StudentData
+from pipeline.student_rules import require_teachable
 from pipeline.workspace import EXAMPLES, TARGETS, Run
 
 COLUMNS = (("click", "label"), ("n", "integer"), ("ad", "categorical"), ("site", "categorical"), ("bought", "outcome"))
@@ -188,5 +189,24 @@ def test_a_teacher_of_an_outcome(run: Run, method: str) -> None:
 
 def test_a_student_must_learn_from_labels_if_the_teacher_has_learned_an_outcome(run: Run) -> None:
     write_targets(run, "bought")
-    with pytest.raises(ConfigError, match=r"^alpha must be below 1 .* Received: 1.0 \(outcome bought\)\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^alpha must be below 1 where the teacher has learned bought: .* Received: 1.0\.$"
+    ):
         distill(run, "kd", StudentConfig(**{**CONFIG, "alpha": 1.0}))
+
+
+@pytest.mark.parametrize("name", ["correction", "relations"])
+def test_what_joins_labels_and_targets_is_refused_if_the_teacher_has_learned_an_outcome(run: Run, name: str) -> None:
+    write_targets(run, "bought")
+    data = StudentData.read(run, METHODS["kd"])
+    config = StudentConfig(**{**CONFIG, "alpha": 0.5, name: 1.0})
+    with pytest.raises(ConfigError, match=rf"^{name} must be 0 where the teacher has learned bought: "):
+        require_teachable(data, "kd", config)
+
+
+def test_the_head_of_a_teacher_that_has_learned_an_outcome_is_not_reused(run: Run) -> None:
+    write_targets(run, "bought")
+    data = StudentData.read(run, METHODS["hard_k"])
+    config = StudentConfig(**{**CONFIG, "reused": 1.0})
+    with pytest.raises(ConfigError, match=r"^reused must be 0 where the teacher has learned bought\."):
+        require_teachable(data, "hard_k", config)

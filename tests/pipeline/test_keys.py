@@ -197,6 +197,31 @@ def test_derived_targets_stand_for_removed_targets_and_not_for_stale_ones(run: R
     require_current(run, derived_stage("random"))
 
 
+def test_students_of_derived_targets_of_earlier_targets_do_not_count_as_finished(run: Run) -> None:
+    """Their targets lie there unchanged, but say what another teacher said."""
+    finish_derived(run, "random")
+    stage = student_stage("random")
+    run.finish(stage, "key", {"sources": student_sources(run, "random")})
+    assert stage in finished_students(run)
+    run.finish(TARGETS, "other", sources(run, TARGETS))
+    assert finished_students(run) == ["students/hard"]
+    run.begin(TARGETS, "unfinished")
+    assert finished_students(run) == ["students/hard"]
+
+
+def test_without_targets_there_are_the_students_of_labels_and_of_derived_targets(run: Run) -> None:
+    finish_derived(run, "random")
+    run.finish(student_stage("random"), "key", {"sources": student_sources(run, "random")})
+    shutil.rmtree(run.file(TARGETS))
+    assert finished_students(run) == ["students/hard", "students/random"]
+
+
+def test_derived_targets_of_a_subset_say_nothing_of_their_targets(run: Run) -> None:
+    run.finish(derived_stage("random"), "key", {"sources": {EXAMPLES: run.identity(EXAMPLES)}})
+    run.finish(student_stage("random"), "key", {"sources": student_sources(run, "random")})
+    assert "students/random" in finished_students(run)
+
+
 def test_only_the_settings_that_a_source_reads_count(run: Run) -> None:
     settings = {"pseudo_subclasses": 9, "lelp_temperature": 2.0, "centroid_temperature": 2.0, "seed": 9}
     read = {"random": {"seed"}, "lelp": {*settings} - {"centroid_temperature"}, "centroids": {"centroid_temperature"}}

@@ -9,6 +9,7 @@ import pytest
 from test_teacher_embeddings import OUTPUTS, Fake
 
 from features.blocks import Block
+from features.errors import ArtifactError
 from models.backend import tf
 from models.estimates import mean_of_teachers
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
@@ -51,3 +52,9 @@ def test_each_part_speaks_in_the_order_of_the_first(model: Path) -> None:
 def test_a_teacher_without_alignment_has_no_order() -> None:
     assert TeacherFiles.of("folder", manifest()).alignment == ()
     assert TeacherFiles.of("folder", manifest(alignment=[[0, 1]])).alignment == ((0, 1),)
+
+
+def test_a_teacher_that_is_older_than_its_members(model: Path) -> None:
+    loaded = LoadedTeacher(TeacherFiles.of(str(model), manifest()))
+    with pytest.raises(ArtifactError, match="A teacher of several networks must have been exported with its members"):
+        loaded.members(BLOCK, training=True)

@@ -214,3 +214,44 @@ def test_damage_is_one_line_on_the_command_line(
     assert path in last and last.endswith("remove the folder of the targets and run precompute.")
     assert progress == [f"{'student subclass' if command[0] == 'distill' else 'evaluate'} ..."]
     assert (ended.value.code, said.out) == (2, "")
+
+
+class FakeMembers(Fake):
+    """Two networks, the second of which says half of what the first one does."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 26], tf.int32),
+            tf.TensorSpec([None, 13], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def members(self, ids: tf.Tensor, dense: tf.Tensor, fold: tf.Tensor) -> dict[str, tf.Tensor]:
+        z = self.score(ids, dense, fold)["logits"]
+        clicks = tf.reduce_logsumexp(z[:, 2:], axis=1) - tf.reduce_logsumexp(z[:, :2], axis=1)
+        return {"clicks": tf.stack([clicks, clicks / 2], axis=1)}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "members"),
+    [("dcn, mlp", {}, 2), ("dcn", {}, 0), ("dcn,mlp", {"folds": 2, "models": ["model", "model"]}, 0)],
+)
+def test_members_lie_beside_the_logits(
+    copy_of: Callable[..., Run], architecture: str, more: dict[str, object], members: int
+) -> None:
+    """Of one network there are none, and of cross-fitted teachers they are not stored."""
+    run = copy_of("students", "report", "targets", "teacher/model")
+    told = storage.read_json(run.file("teacher/manifest.json"))
+    told["settings"] |= {"architecture": architecture}
+    storage.write_json(run.file("teacher/manifest.json"), {**told, **more, "outputs": 4})
+    teacher = FakeMembers(3)
+    tf.saved_model.save(teacher, run.file("teacher/model"))
+    assert precompute(run, make_options((), 1))
+    assert run.manifest("targets").get("members", 0) == members
+    for split in ("train", "test"):
+        block, target = pairs_of(run, split)
+        assert (target.members is not None) == (members > 0)
+        if target.members is not None:
+            fold = block.folds.astype(np.int32) if split == "train" else np.full(len(block), NO_FOLD, np.int32)
+            expected = teacher.members(block.ids, block.dense, fold)["clicks"]
+            np.testing.assert_allclose(target.members, expected, rtol=1e-5, atol=1e-5)

@@ -13,14 +13,16 @@ import pandas as pd
 import pytest
 import yaml
 from example_runs import table_of
+from small_run import make_run, write_log
 from support import SMALL, STUDENT, TEACHER, Made, ctr_distill, files_of, flags
 
+from features.errors import ConfigError
 from pipeline import cli
 from pipeline.config import build
 from pipeline.keys import is_complete
 from pipeline.originals import original_student, original_teacher
 from pipeline.refit import refit_config
-from pipeline.settings import StudentConfig, TeacherConfig
+from pipeline.settings import DerivedConfig, StudentConfig, TeacherConfig
 from pipeline.workspace import Run
 
 MODELS = ("teacher", "students/hard", "students/kd")
@@ -181,6 +183,21 @@ def test_a_refit_of_another_run(refits: Refits, made: Made, tmp_path: Path, caps
     shutil.copytree(refits.run.path, run)
     message = fail(capsys, made.run.path, str(run))
     assert f"which is a refit of {refits.original.path}" in message
+
+
+def test_derived_targets_of_one_run_have_one_seed(tmp_path: Path) -> None:
+    run = make_run(tmp_path, write_log(tmp_path / "log.csv"))
+    run.finish("teacher", "key", {"settings": {}})
+    run.finish("targets", "key", {"embedding": 8})
+    for method, settings in (("random", {"seed": 3}), ("lelp", {"seed": 3, "pseudo_subclasses": 2})):
+        run.finish(f"derived/{method}", "key", {"settings": settings})
+        run.finish(f"students/{method}", "key", {"settings": {}})
+    config = refit_config(run, ["random", "lelp"])
+    assert config.derived == DerivedConfig(seed=3, pseudo_subclasses=2) and config.targets.embedding == 8
+    run.finish("derived/lelp", "key", {"settings": {"seed": 4}})
+    assert refit_config(run, ["lelp"]).derived.seed == 4
+    with pytest.raises(ConfigError, match=r"^seed must be the same for all derived .* Received: 3 and 4 \(.*\)\.$"):
+        refit_config(run, ["random", "lelp"])
 
 
 @dataclass(frozen=True)

@@ -237,11 +237,12 @@ def test_an_evaluation_of_other_models_is_refused(copy_of: Callable[..., Run]) -
 
 
 def _only_examples(made: Made, folder: Path, value: dict[str, Any]) -> Run:
-    """A run that has a comparison and no models."""
+    """A run that has a comparison on its examples and no models."""
     run = Run(str(folder / "compared"))
     Path(run.path).mkdir()
     for stage in ("examples", "rejected"):
         Path(run.file(stage)).symlink_to(made.run.file(stage))
+    value["examples"] = run.identity("examples")
     storage.write_json(run.file("compare/comparison.json"), value)
     return run
 
@@ -260,13 +261,27 @@ def test_a_comparison_needs_no_evaluation(made: Made, tmp_path: Path) -> None:
 def test_a_comparison_is_shown_above_the_models(copy_of: Callable[..., Run], found: dict[str, Any]) -> None:
     """One of other models is left out until it is made again: a comparison has taken hours."""
     run = copy_of()
-    storage.write_json(run.file("compare/comparison.json"), comparison())
+    storage.write_json(run.file("compare/comparison.json"), comparison(examples=run.identity("examples")))
     text = Path(report(run)).read_text()
     assert text.index("Use kd: 0.00200 lower") < text.index("The models of this run") < text.index(summary(found))
     assert Path(run.file("report/comparison.json")).exists() and read_metrics(run)["splits"] == found["splits"]
     storage.write_json(run.file("students/kd/manifest.json"), {**run.manifest("students/kd"), "key": "other"})
     assert "The models of this run" not in Path(report(run)).read_text()
     assert report_data(run).metrics.empty
+
+
+def test_a_comparison_on_other_examples_is_left_out(made: Made, copy_of: Callable[..., Run], tmp_path: Path) -> None:
+    run, other = copy_of(), "The comparison of methods in this run is of other examples and is left out"
+    storage.write_json(run.file("compare/comparison.json"), comparison(examples=run.identity("examples")))
+    assert other not in Path(report(run)).read_text()
+    storage.write_json(run.file("compare/comparison.json"), comparison(examples="of before"))
+    text = Path(report(run)).read_text()
+    assert other in text and "Use kd: 0.00200 lower" not in text and "The models of this run" not in text
+    assert not Path(run.file("report/comparison.json")).exists()
+    run = _only_examples(made, tmp_path, comparison())
+    storage.write_json(run.file("compare/comparison.json"), comparison(examples="of before"))
+    with pytest.raises(ArtifactError, match="The run must hold finished report"):
+        report(run)
 
 
 class _Page(HTMLParser):

@@ -24,7 +24,8 @@ from pipeline.inspect_run import inspect
 from pipeline.keys import require_current
 from pipeline.preprocess import preprocess
 from pipeline.settings import PreprocessConfig, StudentConfig
-from pipeline.student_part import StudentData, train_student
+from pipeline.student_data import StudentData
+from pipeline.student_part import train_student
 from pipeline.subset import subset, subset_targets
 from pipeline.verify import verify
 from pipeline.workspace import EXAMPLES, TARGETS, Run, derived_stage

@@ -71,6 +71,17 @@ class TestRealRun:
         assert (found["folds"], found["boosted"], found["learning_rate"]) == (2, 0.3, 0.5)
         assert student.found({})["methods"]["kd"]["generations"] == 3
 
+    def test_another_teacher_begins_another_search_where_it_is_learnt_from(self, copy_of: Callable[..., Run]) -> None:
+        run = copy_of("report", "students")
+        plain, embedded = resolve({}), resolve({"student": {"similarity": 1.0}})
+
+        def keys() -> list[str]:
+            return [make_task(run, model, config).key for model in ("hard", "kd") for config in (plain, embedded)]
+
+        before = keys()
+        change_json(run.file("targets/manifest.json"), lambda manifest: manifest.update(teacher="other"))
+        assert [a == b for a, b in zip(before, keys(), strict=True)] == [True, False, False, False]
+
     def test_without_validation_rows(self, copy_of: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
         run = copy_of("report", "students", "targets")
         change_json(run.file("examples/spec.json"), lambda spec: spec["rows"].update(valid=0))
