@@ -218,11 +218,11 @@ def _join_rules(
 ) -> dict[str, tf.Tensor]:
     """Which blocks keep what must hold between examples and targets."""
     return {
-        "Targets must have a block for each block of their examples; run precompute again": tf.equal(
+        "Targets must have a block for each block of their examples; make them again": tf.equal(
             examples == "", targets == ""
         ),
-        "Targets must belong to the rows of their examples' block; run precompute again": offsets == found["offset"],
-        "Targets must come from the teacher of their manifest; run precompute again": found["teacher"] == teacher,
+        "Targets must belong to the rows of their examples' block; make them again": offsets == found["offset"],
+        "Targets must come from the teacher of their manifest; make them again": found["teacher"] == teacher,
     }
 
 

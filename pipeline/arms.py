@@ -82,8 +82,8 @@ ARMS = {
         "kd", "of the two networks of a teacher under learned weights", student={"member_gate": True}, teacher=_ENSEMBLE
     ),
     "kd+ranking": Arm("kd", "with the distilled pairwise ranking loss", student={"ranking": 0.1}),
-    "kd+similarity": Arm("kd", "with similarities of the teacher's embeddings", student={"similarity": 1.0}),
-    "kd+relations": Arm("kd", "with relationship matching on the teacher's embeddings", student={"relations": 1.0}),
+    "kd+similarity": Arm("kd", "with similarities of the teacher's embeddings", student={"similarity": 30.0}),
+    "kd+relations": Arm("kd", "with relationship matching on the teacher's embeddings", student={"relations": 20.0}),
     "subclass+reused": Arm("subclass", "on the teacher's classifier, with matched embeddings", student={"reused": 0.1}),
     "within": Arm("subclass", "labels and conditionals alone", student={"class_weight": 0.0, "alpha": 0.5}),
     "kd-headless": Arm("kd", "of a teacher without subclasses", teacher={"subclasses": 1}),

@@ -87,5 +87,5 @@ def embedding_size(run: Run, stage: str) -> int:
 def wrong_targets(rule: str, received: str, path: str) -> ArtifactError:
     """The error for targets that break a rule."""
     return ArtifactError(
-        f"Targets must {rule}. Received: {received} ({path}); remove the folder of the targets and run precompute."
+        f"Targets must {rule}. Received: {received} ({path}); remove the folder of these targets and make them again."
     )

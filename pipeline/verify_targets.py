@@ -81,6 +81,9 @@ def _check_shard(
         findings.equal(block.teacher, manifest["teacher"], "The teacher of a block of targets", where)
         findings.equal(block.logits.shape[1], manifest["outputs"], "The logits of a row", where)
         findings.check(bool(np.isfinite(block.logits).all()), "Logits must be finite", "others", where)
-        findings.equal(block.width, manifest.get("embedding", 0), "The floats of an embedding", where)
-        finite = block.embedding is None or bool(np.isfinite(block.embedding).all())
-        findings.check(finite, "Embeddings must be finite", "others", where)
+        for name, what in (("embedding", "floats of an embedding"), ("members", "members of the teacher")):
+            values = getattr(block, name)
+            found = 0 if values is None else values.shape[1]
+            findings.equal(found, manifest.get(name, 0), f"The {what}", where)
+            finite = values is None or bool(np.isfinite(values).all())
+            findings.check(finite, f"The {what} must be finite", "others", where)

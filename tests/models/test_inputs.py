@@ -393,7 +393,7 @@ def test_targets_that_do_not_belong_to_the_examples_are_an_error(
     files = write_split(tmp_path, shards)
     write(Path(files.targets[1]), damage(shards[1]))
     for batches in (training_batches(files, 64, seed=0), evaluation_batches(files)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}; run precompute again.*1.targets"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}; make them again.*1.targets"):
             list(itertools.islice(batches, 3))
 
 
@@ -410,7 +410,7 @@ def test_the_error_passes_through_a_training_graph(tmp_path: Path) -> None:
             total += tf.reduce_sum(next(stream)["targets"])
         return total
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="run precompute again"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="make them again"):
         train(tf.constant(4))
 
 

@@ -211,7 +211,7 @@ def test_damage_is_one_line_on_the_command_line(
     said = capsys.readouterr()
     *progress, last = said.err.splitlines()
     assert last.startswith("error: Targets must come from the teacher of their manifest. Received: 0000000000000000 ")
-    assert path in last and last.endswith("remove the folder of the targets and run precompute.")
+    assert path in last and last.endswith("remove the folder of these targets and make them again.")
     assert progress == [f"{'student subclass' if command[0] == 'distill' else 'evaluate'} ..."]
     assert (ended.value.code, said.out) == (2, "")
 
