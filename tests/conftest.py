@@ -22,6 +22,7 @@ SLOWEST = (
     "pipeline/test_refit.py",
     "end_to_end/test_weights.py",
     "pipeline/test_run.py",
+    "pipeline/test_compare.py",
     "pipeline/test_precompute.py",
     "end_to_end/test_readme.py",
     "pipeline/test_tune.py",

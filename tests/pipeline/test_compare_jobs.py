@@ -9,7 +9,7 @@ import pytest
 from small_run import make_run, write_log
 
 from features.errors import TrainingError
-from pipeline import storage
+from pipeline import compare_jobs, storage
 from pipeline.compare import best_settings, is_finished
 from pipeline.compare_jobs import make_teacher, train_students, training_folder
 from pipeline.compare_plan import Cell, Job
@@ -24,6 +24,12 @@ SETTINGS = StudentConfig(epochs=1.0, evaluations=1, hidden=4, averaging=0.0, bat
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("jobs")
     return make_run(folder, write_log(folder / "log.csv"))
+
+
+@pytest.fixture(autouse=True)
+def threads_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow takes its number of threads once a process, and here it has run before."""
+    monkeypatch.setattr(compare_jobs, "_use", lambda threads: None)
 
 
 def job_of(run: Run, arm: str, config: StudentConfig = SETTINGS, trial: int | None = None) -> Job:
