@@ -24,7 +24,7 @@ from models.metrics import ClickMetrics
 
 _LEAST = 1e-12
 # 0, then the powers of ten up to where the counts of a log end.
-_EDGES = 10 ** np.arange(10)
+EDGES = 10 ** np.arange(10)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class FrequencyTable:
     @classmethod
     def empty(cls) -> FrequencyTable:
         """Returns a table without rows."""
-        return cls(np.zeros((5, len(_EDGES) + 1)))
+        return cls(np.zeros((5, len(EDGES) + 1)))
 
     def update(
         self, frequency: np.ndarray, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
@@ -111,7 +111,7 @@ class FrequencyTable:
         y, z = np.asarray(labels, np.float64), np.asarray(logits, np.float64)
         w = np.ones_like(y) if weights is None else np.asarray(weights, np.float64)
         columns = [np.ones_like(y), w, w * y, w * sigmoid(z), w * (np.logaddexp(0.0, z) - y * z)]
-        bucket = np.searchsorted(_EDGES, frequency, side="right")
+        bucket = np.searchsorted(EDGES, frequency, side="right")
         self.sums += np.stack([np.bincount(bucket, column, self.sums.shape[1]) for column in columns])
         return self
 
@@ -121,7 +121,7 @@ class FrequencyTable:
 
     def table(self) -> pd.DataFrame:
         """Returns a row a bucket that has rows: frequency, rows, click_rate, mean_predicted, pcoc, logloss (nats)."""
-        names = ["0", *(f"{low}-{10 * low - 1}" for low in _EDGES[:-1]), f"{_EDGES[-1]}+"]
+        names = ["0", *(f"{low}-{10 * low - 1}" for low in EDGES[:-1]), f"{EDGES[-1]}+"]
         rows, weight, clicks, predicted, logloss = self.sums
         columns = {
             "frequency": names,

@@ -17,19 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import ConfigError
+from models.diagnosis import EDGES
 from models.estimates import divide, sigmoid
 
 LEAST_ROWS = 200
 """Rows below which a slice says too little of a teacher."""
 
-# 0, then the powers of ten up to where the counts of a log end.
-_EDGES = 10 ** np.arange(10)
-_SLICES = len(_EDGES) + 1
+_SLICES = len(EDGES) + 1
 
 
 def slices_of(frequency: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """The slice of each frequency: integers of any shape to int64 of that shape, in [0, 10]; it rises with them."""
-    found: npt.NDArray[np.int64] = np.searchsorted(_EDGES, frequency, side="right")
+    found: npt.NDArray[np.int64] = np.searchsorted(EDGES, frequency, side="right")
     return found
 
 

@@ -118,12 +118,7 @@ class LoadedTeacher:
         Raises:
             ArtifactError: the teacher is older than embeddings.
         """
-        embed = getattr(self._models[0], "embed", None)
-        if embed is None:
-            raise ArtifactError(
-                "A teacher must have been exported with its embeddings. Received: one without "
-                f"({self._folder}); remove its folder and run train-teacher."
-            )
+        embed = self._exported("embed", "A teacher must have been exported with its embeddings")
         hidden: Logits = embed(*self._arguments(block, _asked(block, training, time_slice)))["hidden"].numpy()
         return hidden
 
@@ -133,14 +128,18 @@ class LoadedTeacher:
         Raises:
             ArtifactError: the teacher is older than this.
         """
-        members = getattr(self._models[0], "members", None)
-        if members is None:
-            raise ArtifactError(
-                "A teacher of several networks must have been exported with its members. Received: one without "
-                f"({self._folder}); remove its folder and run train-teacher."
-            )
+        members = self._exported("members", "A teacher of several networks must have been exported with its members")
         clicks: Logits = members(*self._arguments(block, _asked(block, training, time_slice)))["clicks"].numpy()
         return clicks
+
+    def _exported(self, name: str, rule: str) -> Any:
+        """A function of the SavedModel, which older teachers do not have."""
+        function = getattr(self._models[0], name, None)
+        if function is None:
+            raise ArtifactError(
+                f"{rule}. Received: one without ({self._folder}); remove its folder and run train-teacher."
+            )
+        return function
 
     def head(self) -> tuple[Logits, Logits] | None:
         """The linear head on what :meth:`embed` gives: kernel [D, K] and bias [K]; None for a gated teacher."""
