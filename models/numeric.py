@@ -31,11 +31,13 @@ class NumericTransform(tf.Module):
         self._positions = {name: found for name, found in positions.items() if found}
         self._order = np.argsort(sum(self._positions.values(), [])).tolist()
         if SQUARED_LOG in self._positions:
-            self._thresholds = tf.constant(squared_log_thresholds())
+            # A variable, not a constant: 31 kB that an exported graph need not hold.
+            self._thresholds = tf.Variable(squared_log_thresholds(), trainable=False)
         if QUANTILE in self._positions:
             cuts = [column.cuts for column in columns if column.transform == QUANTILE]
             width = max(1, *map(len, cuts))
-            self._cuts = tf.constant([[*own, *[np.inf] * (width - len(own))] for own in cuts], tf.float64)
+            padded = [[*own, *[np.inf] * (width - len(own))] for own in cuts]
+            self._cuts = tf.Variable(padded, trainable=False, dtype=tf.float64)
             self._last = tf.constant([len(own) for own in cuts], tf.int32)
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:

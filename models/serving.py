@@ -16,7 +16,11 @@ allows it; else other characters than letters, digits and _ become _ (``examples
 
 Outputs: ``p_click`` and ``logit``, float32 [batch], calibrated, and right for all rows of a log that has lost a share
 of those without click; both ``tsv`` also ``reason``, '' for a good line. A line that preprocessing would reject has NaN
-and the reason of :mod:`features.strict`.
+and the reason of :mod:`features.strict`. On request also ``subclass_probabilities``, float32 [batch, 2 S], class-major:
+``P(subclass j | class c)`` of the student times the calibrated probability of the class, so that those of the class
+with click sum to ``p_click``.
+
+The graph is small: what all signatures share is one function, and Keras layers leave nothing but their variables.
 """
 
 from __future__ import annotations
@@ -27,18 +31,21 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from features.schema import TEXT
+from features.errors import ConfigError
+from features.schema import FLOAT, INTEGER, TEXT
 from features.siphash import KEY
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
 from models.calibration import Calibration
+from models.heads import calibrated
 from models.numeric import NumericTransform
-from models.serving_features import ServingFeatures, vocabulary_lines
-from models.serving_lines import LineParser, is_number, to_number
+from models.serving_features import ServingFeatures, column_marks, vocabulary_lines
+from models.serving_lines import LineParser, require_numbers
 from models.student import StudentTrunk, mean_click_logit
 from models.tables import RowLookup
 
@@ -55,6 +62,10 @@ class ServingModule(tf.Module):
         calibration: of its click logit, on rows like those it was trained on.
         statistics: log-odds and log-count of each embedding row of a categorical column, float32 [rows, 2], for a
             student that takes them.
+        subclass_probabilities: whether every signature has this output.
+
+    Raises:
+        ConfigError: subclass probabilities of several trunks: a subclass of one is not that of another.
     """
 
     def __init__(
@@ -63,10 +74,18 @@ class ServingModule(tf.Module):
         features: ServingFeatures,
         calibration: Calibration,
         statistics: np.ndarray | None = None,
+        subclass_probabilities: bool = False,
     ) -> None:
         super().__init__(name="serving")
-        self._trunks = list(trunks)
+        if subclass_probabilities and len(trunks) > 1:
+            raise ConfigError(
+                "Subclass probabilities must be those of a single student. "
+                f"Received: the mean of {len(trunks)} generations (export)."
+            )
         self._features, self._schema = features, features.schema
+        # The layers themselves would put functions of their own into the SavedModel.
+        self._call_trunks = partial(_call_trunks, list(trunks), subclass_probabilities)
+        self._weights = [variable for trunk in trunks for variable in trunk.variables]
         self._numeric = NumericTransform(features.numeric)
         self._lookup = RowLookup(features.layout())
         self._parse = LineParser(self._schema)
@@ -75,12 +94,9 @@ class ServingModule(tf.Module):
         self._calibration = tf.Variable([calibration.scale, shift], trainable=False, dtype=tf.float32)
         self._statistics = None if statistics is None else tf.Variable(statistics, trainable=False)
         self._inputs = input_names((*self._schema.numeric, *self._schema.categorical))
-        self._kinds = {column.name: column.kind for column in self._schema.columns}
-        sizes = [len(values) for values in features.values]
-        # The table of keys numbers the values of all columns in one row; ids start anew in each column.
-        self._first_line = tf.constant(np.concatenate([[0], np.cumsum(sizes)[:-1]]), tf.int64)
-        self._first_bucket = tf.constant(np.array(sizes) + FIRST_VALUE, tf.int64)
-        self._prefixes = tf.constant([f"{index}\t" for index in range(len(sizes))])
+        # What signatures share. Behind a partial these are not tracked, which would write them a second time.
+        self._from_features = partial(tf.function(self._score_features, autograph=False))
+        self._from_values = partial(tf.function(self._score_values, autograph=False))
 
     def save(self, path: str) -> None:
         """Writes the SavedModel, with the vocabulary as an asset."""
@@ -89,8 +105,8 @@ class ServingModule(tf.Module):
             with open(vocabulary, "wb") as file:
                 file.writelines(vocabulary_lines(self._features))
                 if not file.tell():
-                    # TensorFlow refuses an empty file. A line without a tab is no key.
-                    file.write(b"-\n")
+                    # TensorFlow refuses an empty file. A mark alone is the key of no value.
+                    file.write(column_marks(1)[0] + b"\n")
             initializer = tf.lookup.TextFileInitializer(
                 vocabulary,
                 tf.string,
@@ -100,7 +116,7 @@ class ServingModule(tf.Module):
             )
             self._keys = tf.lookup.StaticHashTable(initializer, -1)
             signatures = {
-                name: tf.function(call).get_concrete_function(**inputs)
+                name: tf.function(call, autograph=False).get_concrete_function(**inputs)
                 for name, (call, inputs) in self._signatures().items()
             }
             tf.saved_model.save(self, path, signatures=signatures)
@@ -114,8 +130,8 @@ class ServingModule(tf.Module):
         dense = tf.TensorSpec([None, len(schema.numeric)], tf.float32, "dense")
         lines = {"lines": tf.TensorSpec([None], tf.string, "lines")}
         delimited: dict[str, Signature] = {
-            "tsv": (self._from_lines, lines),
-            "tsv_unlabelled": (self._from_unlabelled_lines, lines),
+            "tsv": (partial(self._from_lines, True), lines),
+            "tsv_unlabelled": (partial(self._from_lines, False), lines),
         }
         return {
             "serving_default": (self._from_fields, fields),
@@ -125,16 +141,20 @@ class ServingModule(tf.Module):
             "features": (self._from_features, {"ids": ids, "dense": dense}),
         }
 
-    def _from_features(self, ids: tf.Tensor, dense: tf.Tensor) -> Outputs:
+    def _score_features(self, ids: tf.Tensor, dense: tf.Tensor) -> Outputs:
+        # Far beyond any number of a log. Larger ones would overflow in the layers, and infinity less infinity is NaN.
+        dense = tf.clip_by_value(dense, -1e9, 1e9)
         rows = self._lookup.categorical(ids)
         statistics = None
         if self._statistics is not None:
             odds, count = tf.unstack(tf.gather(self._statistics, rows), axis=2)
             statistics = tf.concat([odds, count], axis=1)
         rows = tf.concat([rows, self._lookup.numeric(dense)], axis=1)
-        click = mean_click_logit(self._trunks, rows, dense, statistics)
-        logit = click * self._calibration[0] + self._calibration[1]
-        return {"p_click": tf.sigmoid(logit), "logit": logit}
+        return self._call_trunks(self._calibration, rows, dense, statistics)
+
+    def _score_values(self, raw: tf.Tensor, values: tf.Tensor) -> Outputs:
+        """Scores raw numerics float32 [batch, numeric columns] and values string [batch, categorical columns]."""
+        return self._from_features(self._ids(values), self._numeric(raw))
 
     def _from_fields(self, **inputs: tf.Tensor) -> Outputs:
         return self._from_columns({name: inputs[key] for name, key in self._inputs.items()})
@@ -142,55 +162,98 @@ class ServingModule(tf.Module):
     def _from_columns(self, columns: dict[str, tf.Tensor]) -> Outputs:
         """Scores columns by name: numeric ones float32 [batch], categorical ones string [batch]."""
         raw = tf.stack([columns[name] for name in self._schema.numeric], axis=1)
-        values = tf.stack([columns[name] for name in self._schema.categorical], axis=1)
-        return self._from_features(self._ids(values), self._numeric(raw))
+        # No line holds an infinite number. One that is given is as large as a number of a line may be.
+        finite = tf.clip_by_value(raw, tf.float32.min, tf.float32.max)
+        return self._from_values(finite, self._values(columns))
+
+    def _values(self, columns: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.stack([columns[name] for name in self._schema.categorical], axis=1)
 
     def _ids(self, values: tf.Tensor) -> tf.Tensor:
         """Vocabulary ids of values: string [batch, categorical columns] to int32."""
-        prefixes = tf.broadcast_to(self._prefixes, tf.shape(values))
-        line = self._keys.lookup(tf.strings.join([prefixes, values]))
-        ids = tf.where(line < 0, self._unknown(values), line - self._first_line + FIRST_VALUE)
+        sizes = np.array([len(column) for column in self._features.values])
+        # The table of keys numbers the values of all columns in one row; ids start anew in each column.
+        shift = FIRST_VALUE - (np.cumsum(sizes) - sizes)
+        marks = tf.broadcast_to(column_marks(len(sizes)), tf.shape(values))
+        line = self._keys.lookup(tf.strings.join([marks, values]))
+        ids = tf.where(line < 0, self._unknown(values, sizes), line + shift)
         return tf.cast(tf.where(values == "", tf.constant(MISSING, tf.int64), ids), tf.int32)
 
-    def _unknown(self, values: tf.Tensor) -> tf.Tensor:
+    def _unknown(self, values: tf.Tensor, sizes: np.ndarray) -> tf.Tensor:
         """Ids of values outside the vocabulary, int64."""
         if not self._features.buckets:
             return tf.constant(UNSEEN, tf.int64)
-        return self._first_bucket + tf.strings.to_hash_bucket_strong(values, self._features.buckets, list(KEY))
+        bucket = tf.strings.to_hash_bucket_strong(values, self._features.buckets, list(KEY))
+        return sizes + FIRST_VALUE + bucket
 
     def _from_strings(self, **inputs: tf.Tensor) -> Outputs:
         columns = {name: inputs[key] for name, key in self._inputs.items()}
-        numeric = {name: columns[name] for name in self._schema.numeric}
-        bad = [
-            tf.debugging.Assert(
-                tf.reduce_all(is_number(value, self._kinds[name])),
-                [f"{name} must be a number of kind {self._kinds[name]} or ''. Received:", value],
-            )
-            for name, value in numeric.items()
-        ]
-        with tf.control_dependencies(bad):
-            return self._from_columns({**columns, **{name: to_number(v) for name, v in numeric.items()}})
+        return self._from_values(self._raw(columns), self._values(columns))
+
+    def _raw(self, columns: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Raw numerics of columns of text: float32 [batch, numeric columns].
+
+        Raises:
+            InvalidArgumentError: when it runs, for a text that is no number.
+        """
+        names: list[str] = []
+        blocks = []
+        for kind in (INTEGER, FLOAT):
+            own = [column.name for column in self._schema.columns if column.kind == kind]
+            if own:
+                blocks.append(require_numbers([columns[name] for name in own], own, kind))
+            names += own
+        order = [names.index(name) for name in self._schema.numeric]
+        return tf.transpose(tf.gather(tf.concat(blocks, axis=0), order))
 
     def _from_examples(self, examples: tf.Tensor) -> Outputs:
-        absent = {
-            **{name: tf.io.FixedLenFeature([], tf.float32, np.nan) for name in self._schema.numeric},
-            **{name: tf.io.FixedLenFeature([], tf.string, "") for name in self._schema.categorical},
-        }
-        return self._from_columns(tf.io.parse_example(examples, absent))
+        names = (*self._schema.numeric, *self._schema.categorical)
+        # tf.io.parse_example would make a default of its own for each column.
+        absent = [tf.constant(np.nan, tf.float32)] * len(self._schema.numeric)
+        absent += [tf.constant("")] * len(self._schema.categorical)
+        columns = tf.raw_ops.ParseExampleV2(
+            serialized=examples,
+            names=[],
+            sparse_keys=[],
+            dense_keys=names,
+            ragged_keys=[],
+            dense_defaults=absent,
+            num_sparse=0,
+            sparse_types=[],
+            ragged_value_types=[],
+            ragged_split_types=[],
+            dense_shapes=[[]] * len(names),
+        ).dense_values
+        return self._from_columns(dict(zip(names, columns, strict=True)))
 
-    def _from_lines(self, lines: tf.Tensor) -> Outputs:
-        return self._from_text(lines, True)
-
-    def _from_unlabelled_lines(self, lines: tf.Tensor) -> Outputs:
-        return self._from_text(lines, False)
-
-    def _from_text(self, lines: tf.Tensor, labelled: bool) -> Outputs:
-        columns, reason = self._parse(lines, labelled)
+    def _from_lines(self, labelled: bool, lines: tf.Tensor) -> Outputs:
+        raw, values, reason = self._parse(lines, labelled)
         good = reason == ""
-        # A bad line is scored as if all numbers were missing, then masked.
-        numbers = {name: to_number(tf.where(good, columns[name], "")) for name in self._schema.numeric}
-        outputs = self._from_columns({**columns, **numbers})
-        return {name: tf.where(good, value, np.nan) for name, value in outputs.items()} | {"reason": reason}
+        outputs = self._from_values(raw, values)
+        return {name: _masked(good, value) for name, value in outputs.items()} | {"reason": reason}
+
+
+def _call_trunks(
+    trunks: Sequence[StudentTrunk],
+    subclass_probabilities: bool,
+    calibration: tf.Variable,
+    rows: tf.Tensor,
+    dense: tf.Tensor,
+    statistics: tf.Tensor | None,
+) -> Outputs:
+    """Outputs of a batch; the arguments after the calibration as in :meth:`StudentTrunk.call`."""
+    scale, shift = tf.unstack(calibration)
+    logit = mean_click_logit(trunks, rows, dense, statistics) * scale + shift
+    outputs = {"p_click": tf.sigmoid(logit), "logit": logit}
+    if subclass_probabilities:
+        (trunk,) = trunks
+        outputs["subclass_probabilities"] = tf.nn.softmax(calibrated(trunk(rows, dense, statistics), scale, shift))
+    return outputs
+
+
+def _masked(good: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """NaN for the rows, bool [batch], that are not good."""
+    return tf.where(good if values.shape.rank == 1 else good[:, tf.newaxis], values, np.nan)
 
 
 def input_names(columns: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from models.tables import TableLayout
 
 FEATURES_FILE = "assets.extra/features.json"
 VOCABULARY_FILE = "assets/vocabulary.txt"
+_MARKS = range(ord("!"), ord("~") + 1)
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,20 @@ def features_json(features: ServingFeatures) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
+def column_marks(columns: int) -> list[bytes]:
+    """What stands before the values of each column in the vocabulary: printable ASCII, of one length, all different.
+
+    One character is enough for 94 columns, two for 8836.
+    """
+    width = next(width for width in itertools.count(1) if len(_MARKS) ** width >= columns)
+    return [bytes(mark) for mark in itertools.islice(itertools.product(_MARKS, repeat=width), columns)]
+
+
 def vocabulary_lines(features: ServingFeatures) -> Iterator[bytes]:
-    """The lines of :data:`VOCABULARY_FILE`: number of the column, a tab, a value. No value holds a line end."""
-    for number, column in enumerate(features.values):
+    """The lines of :data:`VOCABULARY_FILE`: mark of the column and a value. No value is empty or holds a line end."""
+    for mark, column in zip(column_marks(len(features.values)), features.values, strict=True):
         for value in column:
-            yield b"%d\t%s\n" % (number, value.as_py())
+            yield b"%s%s\n" % (mark, value.as_py())
 
 
 def read_features(features: bytes, vocabulary: bytes) -> ServingFeatures:
@@ -115,11 +126,12 @@ def read_features(features: bytes, vocabulary: bytes) -> ServingFeatures:
     try:
         value = json.loads(features)
         schema = Schema.from_json(value["schema"], FEATURES_FILE)
+        kept = tuple(value["kept"][name] for name in schema.categorical)
         return ServingFeatures(
             schema,
             tuple(NumericColumn.from_json(column) for column in value["numeric"]),
-            tuple(_read_vocabulary(vocabulary, len(schema.categorical))),
-            tuple(value["kept"][name] for name in schema.categorical),
+            tuple(_read_vocabulary(vocabulary, kept)),
+            kept,
             value["buckets"],
             value["negative_rate"],
         )
@@ -129,11 +141,16 @@ def read_features(features: bytes, vocabulary: bytes) -> ServingFeatures:
         ) from error
 
 
-def _read_vocabulary(content: bytes, columns: int) -> Iterator[pa.BinaryArray]:
-    values: list[list[bytes]] = [[] for _ in range(columns)]
+def _read_vocabulary(content: bytes, kept: Sequence[int]) -> Iterator[pa.BinaryArray]:
+    """The values of each column, of which the model has embedding rows for so many at least."""
+    marks = column_marks(len(kept))
+    values: dict[bytes, list[bytes]] = {mark: [] for mark in marks}
+    width = len(marks[0])
     for line in content.split(b"\n"):
-        number, tab, text = line.partition(b"\t")
-        if tab:
-            values[int(number)].append(text)
-    for column in values:
-        yield pa.array(column, pa.binary())
+        # A mark alone is no value: TensorFlow takes no empty file.
+        if len(line) > width:
+            values[line[:width]].append(line[width:])
+    for mark, least in zip(marks, kept, strict=True):
+        if len(values[mark]) < least:
+            raise ValueError(f"a vocabulary of {len(values[mark])} values for {least} embedding rows")
+        yield pa.array(values[mark], pa.binary())

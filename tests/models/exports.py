@@ -93,6 +93,7 @@ class Export:
         path: of the SavedModel.
         features: of the student.
         log: lines of its training log.
+        module: what was exported.
         model: what was loaded; kept, because its variables go with it.
         student: as training sees it.
         counts: of its training log.
@@ -101,6 +102,7 @@ class Export:
     path: Path
     features: ServingFeatures
     log: list[bytes]
+    module: ServingModule
     model: Any
     student: Student
     counts: ClickCounts
@@ -302,7 +304,14 @@ def export(
     return saved(folder, features, log, student, counts)
 
 
-def saved(folder: Path, features: ServingFeatures, log: list[bytes], student: Student, counts: ClickCounts) -> Export:
+def saved(
+    folder: Path,
+    features: ServingFeatures,
+    log: list[bytes],
+    student: Student,
+    counts: ClickCounts,
+    subclass_probabilities: bool = False,
+) -> Export:
     """Exports a student with the files that belong to it."""
     table = None
     if student._settings.statistics:
@@ -311,10 +320,11 @@ def saved(folder: Path, features: ServingFeatures, log: list[bytes], student: St
             features.layout(), found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], counts.starts
         )
     path = folder / "model" / "1"
-    ServingModule([student.trunk], features, CALIBRATION, table).save(str(path))
+    module = ServingModule([student.trunk], features, CALIBRATION, table, subclass_probabilities)
+    module.save(str(path))
     (path / FEATURES_FILE).parent.mkdir(exist_ok=True)
     (path / FEATURES_FILE).write_bytes(features_json(features))
-    return Export(path, features, log, tf.saved_model.load(str(path)), student, counts)
+    return Export(path, features, log, module, tf.saved_model.load(str(path)), student, counts)
 
 
 def serialized(fields: dict[str, bytes], schema: Schema) -> bytes:

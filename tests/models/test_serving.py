@@ -29,8 +29,10 @@ from exports import (
     serialized,
     split,
 )
-from scipy.special import expit
+from scipy.special import expit, softmax
+from tensorflow.core.protobuf import saved_model_pb2
 
+from features.errors import ConfigError
 from features.numeric import NumericColumn, standardise
 from features.schema import (
     CATEGORICAL,
@@ -55,6 +57,7 @@ from models.calibration import Calibration
 from models.heads import click_logit
 from models.serving import ServingModule, input_names
 from models.serving_features import VOCABULARY_FILE, ServingFeatures, features_json, read_features
+from models.serving_lines import LineParser
 
 
 def test_signatures_agree_on_log_rows(exported: Export) -> None:
@@ -109,7 +112,10 @@ TIMES = ["2026-02-31", "0000-01-01", "2026-12-31T23:59", "2026-12-31 23:59:59Z",
 def hostile_lines(schema: Schema, lines: Sequence[bytes]) -> Iterator[bytes]:
     """Good lines with one hostile value each."""
     integers = "0 -0 -1 -2 007 -007 16777217 2147483648 4294967295 999999999999999999 -999999999999999999".split()
+    integers += ["-000000000000000000", "000000000000000001"]
     numbers = [*integers, "3e38", "-3e38", "3.4028235e38", "1e-30", ".5", "5.", "-.5E+2", "1e-400", "0.1"]
+    # Below the normal range of float32, and halfway between two of its numbers.
+    numbers += ["1e-40", "-1e-45", "-0.0", "0e9", "16777217", "16777219.0", "1.00000005960464477539"]
     known = [split(line, schema) for line in lines[:40]]
     for number, column in enumerate(schema.columns):
         seen = known[number % len(known)]
@@ -147,13 +153,26 @@ def test_signatures_agree_on_hostile_values(exported: Export) -> None:
     assert ((p_click >= 0) & (p_click <= 1)).all()
 
 
+def test_hostile_values_become_the_features_of_training(exported: Export) -> None:
+    lines = list(hostile_lines(exported.schema, exported.log))
+    transform, rows = exported.features.transform(), parse(lines, exported.schema)
+    raw, values, reasons = LineParser(exported.schema)(tf.constant(lines), labelled=True)
+    assert not np.any(reasons != b"")
+    np.testing.assert_array_equal(exported.module._ids(values), transform.ids([rows]))
+    found, expected = exported.module._numeric(raw).numpy(), transform.dense([rows])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    # One step of float32. Beside the mean, the last bit of a logarithm is more than the step of the small rest.
+    step = np.maximum(np.spacing(np.abs(np.nan_to_num(expected))), 1e-13)
+    np.testing.assert_array_less(np.abs(np.nan_to_num(found - expected)), 1.01 * step)
+
+
 def test_values_differ_by_case_spaces_and_column(shop: Export) -> None:
     base = [b"k,1.5,0,3,%s,4,c1" % site for site in (b"a.b", b"A.B", b" a.b", b"a.b ", b"a\tb", b"unseen", b"")]
     p_click = shop.tsv(base)["p_click"]
     assert len(set(p_click)) == len(base)  # all of them have rows of their own
     # A value of the other column alone is unseen; rare values are as well.
-    other = shop.tsv([b"k,1.5,0,3,%s,4,c1" % site for site in (b"c1", b"1\tc1", b"nowhere", b"A.b")])["p_click"]
-    np.testing.assert_array_equal(other, np.full(4, p_click[5]))
+    other = shop.tsv([b"k,1.5,0,3,%s,4,c1" % site for site in (b"c1", b'"c1', b"!a.b", b"nowhere", b"A.b")])["p_click"]
+    np.testing.assert_array_equal(other, np.full(5, p_click[5]))
 
 
 @pytest.mark.parametrize("name", ["criteo", "shop", "visits"])
@@ -183,6 +202,15 @@ def test_infinity_does_not_disturb_other_rows(shop: Export) -> None:
     p_click = shop.fields_of(raw, [[b"a.b", b"c1"]] * 3)["p_click"]
     (alone,) = shop.fields_of(raw[:1], [[b"a.b", b"c1"]])["p_click"]
     np.testing.assert_allclose(p_click[[0, 2]], alone, atol=TOLERANCE)
+
+
+def test_infinity_is_the_largest_number(exported: Export) -> None:
+    largest = np.finfo(np.float32).max
+    raw = np.full((4, len(exported.schema.numeric)), np.nan, np.float32)
+    raw[:, 0] = [np.inf, largest, -np.inf, -largest]
+    p_click = exported.fields_of(raw, [[b""] * len(exported.schema.categorical)] * 4)["p_click"]
+    np.testing.assert_array_equal(p_click[[0, 2]], p_click[[1, 3]])
+    assert ((p_click >= 0) & (p_click <= 1)).all()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -392,6 +420,60 @@ def test_several_trunks_and_embeddings_of_several_sizes(tmp_path: Path) -> None:
     missing = model.signatures["features"](ids=ids, dense=tf.fill([4, 3], np.float32("nan")))
     served = model.signatures["tsv"](lines=tf.constant(lines))
     np.testing.assert_allclose(served["p_click"], missing["p_click"], atol=TOLERANCE)
+
+
+def test_subclass_probabilities_on_request(tmp_path: Path, criteo: Export) -> None:
+    """P(class) of the calibrated click probability times P(subclass | class) of the student's own logits."""
+    rows = criteo.log[:60]
+    made = saved(tmp_path, criteo.features, rows, criteo.student, criteo.counts, subclass_probabilities=True)
+    transform, parsed = made.features.transform(), parse(rows, made.schema)
+    ids, dense = transform.ids([parsed]), transform.dense([parsed])
+    batch = {"ids": tf.constant(ids), "dense": tf.constant(dense), "fold": tf.fill([len(ids)], NO_FOLD)}
+    blocks = made.student(batch).numpy().astype(np.float64).reshape(len(rows), 2, -1)
+    p_click = criteo.tsv(rows)["p_click"].astype(np.float64)
+    expected = softmax(blocks, axis=2) * np.stack([1 - p_click, p_click], axis=1)[:, :, np.newaxis]
+    assert expected.shape[2] > 1
+    for signature, outputs in every_signature(made, rows).items():
+        found = outputs["subclass_probabilities"]
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected.reshape(len(rows), -1), rtol=0, atol=TOLERANCE, err_msg=signature)
+        np.testing.assert_allclose(outputs["p_click"], p_click, rtol=0, atol=TOLERANCE, err_msg=signature)
+    assert "subclass_probabilities" not in criteo.tsv(rows)
+    bad = made.tsv([rows[0], b"no log line"])["subclass_probabilities"]
+    np.testing.assert_array_equal(np.isnan(bad), np.repeat([[False], [True]], expected[0].size, axis=1))
+
+
+def test_an_ensemble_has_no_subclass_probabilities(shop: Export) -> None:
+    with pytest.raises(ConfigError, match=r"^Subclass probabilities must be those of a single student. Received: the "):
+        ServingModule([shop.student.trunk] * 2, shop.features, CALIBRATION, subclass_probabilities=True)
+
+
+def test_the_graph_is_small(criteo: Export, visits: Export) -> None:
+    assert (criteo.path / "saved_model.pb").stat().st_size < 200_000
+    # The thresholds of a squared logarithm and the cuts of quantiles lie in variables.
+    graph = (
+        saved_model_pb2.SavedModel.FromString((visits.path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    )
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    assert max(node.ByteSize() for node in nodes if node.op == "Const") < 5_000
+
+
+def test_many_columns(tmp_path: Path) -> None:
+    """Numbers of columns that one character does not tell apart; all columns share values."""
+    kinds = [(f"c{number}", CATEGORICAL) for number in range(100)]
+    schema = Schema((Column("label", LABEL), Column("n", INTEGER), *(Column(*kind) for kind in kinds)))
+    values = [[b"a", b"!", b"!a"][: 1 + number % 3] for number in range(100)]
+    numeric = (NumericColumn("n", LOG, 0.0, 1.0, 0, ()),)
+    sizes = np.array([*map(len, values)])
+    features = ServingFeatures(schema, numeric, tuple(map(pa.array, values)), tuple(sizes.tolist()))
+    ids = sizes + FIRST_VALUE
+    counts = ClickCounts(np.cumsum(ids) - ids, *np.ones((2, ids.sum(), 10), np.int64), *np.ones((2, 10), np.int64))
+    exported = saved(tmp_path, features, [], random_student(features, counts, 1, False), counts)
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(np.array([b"a", b"!", b"!a", b"", b"!!a", b'"a'], object), (20, 100))
+    check_agreement(exported, [b"\t".join([b"1", b"3", *row]) for row in drawn])
+    again = read_features(features_json(features), (exported.path / VOCABULARY_FILE).read_bytes())
+    assert [column.to_pylist() for column in again.values] == values
 
 
 def test_calibration_is_part_of_the_model(tmp_path: Path, shop: Export) -> None:

@@ -8,16 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from exports import Export, parse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import ArtifactError
+from features.numeric import NumericColumn
+from features.schema import CATEGORICAL, INTEGER, LABEL, LOG, Column, Schema
 from models.serving_features import (
     FEATURES_FILE,
     VOCABULARY_FILE,
+    ServingFeatures,
+    column_marks,
     features_json,
     read_features,
     serving_statistics,
+    vocabulary_lines,
 )
 from models.tables import TableLayout
 
@@ -55,6 +63,44 @@ def test_other_files_are_refused(damage: Callable[[dict[str, Any]], object], sho
     for content in (json.dumps(value).encode(), b"no JSON", b"[]"):
         with pytest.raises(ArtifactError, match=r"^The features of a student must be what distill wrote. Received: "):
             read_features(content, b"")
+
+
+def test_a_vocabulary_of_another_model_is_refused(shop: Export) -> None:
+    whole = (shop.path / VOCABULARY_FILE).read_bytes()
+    for content in (b"", whole[: len(whole) // 2], whole.replace(b"!", b"0\t")):
+        with pytest.raises(ArtifactError, match=r"^The features of a student must be what distill wrote. Received: "):
+            read_features(features_json(shop.features), content)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(1, 1), (26, 1), (94, 1), (95, 2), (8836, 2), (8837, 3)])
+def test_marks_of_columns_differ_and_have_one_length(columns: int, width: int) -> None:
+    marks = column_marks(columns)
+    assert len(set(marks)) == len(marks) == columns
+    assert {len(mark) for mark in marks} == {width}
+    assert all(33 <= byte <= 126 for byte in b"".join(marks))
+
+
+# Fields of lines hold no NUL, no carriage return and no line end.
+VALUES = st.binary(min_size=1, max_size=5).filter(lambda value: not set(value) & set(b"\0\r\n"))
+VOCABULARIES = st.one_of(
+    st.lists(st.lists(VALUES, unique=True, max_size=6), min_size=1, max_size=4),
+    st.lists(st.lists(st.sampled_from([b"!", b'"', b"!!", b"a"]), unique=True), min_size=93, max_size=96),
+)
+
+
+@settings(deadline=None, max_examples=20)
+@given(values=VOCABULARIES)
+def test_any_vocabulary_is_read_as_it_was_written(values: list[list[bytes]]) -> None:
+    columns = [Column(f"c{number}", CATEGORICAL) for number in range(len(values))]
+    schema = Schema((Column("label", LABEL), Column("n", INTEGER), *columns))
+    numeric = (NumericColumn("n", LOG, 0.0, 1.0, 0, ()),)
+    arrays = tuple(pa.array(column, pa.binary()) for column in values)
+    features = ServingFeatures(schema, numeric, arrays, tuple(map(len, values)))
+    content = b"".join(vocabulary_lines(features))
+    assert [column.to_pylist() for column in read_features(features_json(features), content).values] == values
+    held = [value for column in values for value in column]
+    # Two bytes a value beyond its own for up to 94 columns.
+    assert len(content) == sum(map(len, held)) + (2 if len(values) <= 94 else 3) * len(held)
 
 
 STATISTICS = [
