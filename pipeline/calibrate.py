@@ -21,12 +21,21 @@ def calibrate(model: keras.Model, validation: ShardFiles) -> Calibration:
         model: gives subclass logits [batch, 2 S] of a batch (see :mod:`models.inputs`).
         validation: shards of at least one row.
     """
-    score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
-    names = ("label", "weight") if validation.weighted else ("label",)
-    batches = [
-        (score(batch).numpy(), *(batch[name].numpy() for name in names)) for batch in evaluation_batches(validation)
-    ]
-    return fit_calibration(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+    return fit_calibration(*judged_logits(model, validation))
+
+
+def judged_logits(model: keras.Model, files: ShardFiles) -> tuple[np.ndarray, ...]:
+    """Click logits float32 [rows], labels [rows] and, of a log with weights, weights [rows].
+
+    Args:
+        model: as that of :func:`calibrate`.
+        files: shards of at least one row.
+    """
+    call = tf.autograph.experimental.do_not_convert(lambda batch: click_logit(model(batch, training=False)))
+    score = tf.function(call, reduce_retracing=True)
+    names = ("label", "weight") if files.weighted else ("label",)
+    batches = [(score(batch).numpy(), *(batch[name].numpy() for name in names)) for batch in evaluation_batches(files)]
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
 def calibration_json(calibration: Calibration) -> dict[str, Any]:

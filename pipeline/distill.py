@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from features.statistics import NO_FOLD
-from models.backend import tf
 from models.calibration import Calibration
 from models.history import best_evaluation
-from models.inputs import Batch
 from models.layers import parameters
 from models.methods import METHODS
-from models.serving import ServingModule
-from models.serving_features import FEATURES_FILE, ServingFeatures, features_json, serving_statistics
-from models.student import Student, StudentTrunk, mean_click_logit
+from models.student import StudentTrunk
 from models.tables import TableLayout
+from models.trunk_weights import TrunkWeights
 from models.workers import is_chief, workers
 from pipeline import storage
 from pipeline.calibrate import calibrate, calibration_json
@@ -24,11 +20,12 @@ from pipeline.gate import require_good_teacher
 from pipeline.generations import Generations, remove_scratch, train_generations
 from pipeline.keys import require_current, student_key, student_sources
 from pipeline.originals import original_student, student_history
-from pipeline.settings import StudentConfig, require
+from pipeline.served_student import WEIGHTS, ServedStudent, write_weights
+from pipeline.settings import StudentConfig
 from pipeline.stage_inputs import require_local, require_validation
 from pipeline.student_data import StudentData
 from pipeline.student_part import TrainedStudent
-from pipeline.student_rules import require_teachable
+from pipeline.student_rules import require_generations, require_teachable
 from pipeline.workspace import Run, ensemble_stage, student_stage, target_stage
 
 MODEL = "model/1"
@@ -53,44 +50,42 @@ def distill(run: Run, method: str, config: StudentConfig, original: Run | None =
     require_local(run)
     if not original:
         require_validation(run.spec())
-    require(
-        workers().count == 1 or config.generations == 1,
-        "generations must be 1 with several workers",
-        config.generations,
-    )
-    require(
-        not config.needs_embeddings or config.generations == 1,
-        "generations must be 1 for students that learn from embeddings",
-        config.generations,
-    )
-    require(
-        not (config.slice_alpha or config.member_gate) or config.generations == 1,
-        "generations must be 1 with slice_alpha or member_gate: a student has neither validation targets nor members",
-        config.generations,
-    )
+    require_generations(config, workers().count)
     data = StudentData.read(run, METHODS[method], config.needs_embeddings)
     # What can be said before the finished student is removed is said before.
     require_teachable(data, method, config, original_student(original, method, config, 1) if original else None)
     require_good_teacher(run, method, config)
     if is_chief():
-        run.begin(stage, key)
+        run.begin(stage, key, _origin(run, method, config))
     generations = train_generations(run, data, method, config, original)
-    if not is_chief():
-        return True
-    sources = student_sources(run, method, config.needs_embeddings)
-    contents = {"method": method, "sources": sources, "settings": plain(config), **_alphas_json(generations.last)}
-    models = {stage: generations.trunks[-1:]}
+    if is_chief():
+        exported = _export_all(run, data, method, config, generations, original)
+        _write_histories(run, stage, config, generations)
+        remove_scratch(run, method, config)
+        # The student's own manifest comes last: it says that all is there.
+        for name, contents in reversed(exported.items()):
+            run.finish(name, key, contents)
+    return True
+
+
+def _origin(run: Run, method: str, config: StudentConfig) -> dict[str, Any]:
+    """What a student is made from and how: its model card is written before its manifest."""
+    return {"sources": student_sources(run, method, config.needs_embeddings), "settings": plain(config)}
+
+
+def _export_all(
+    run: Run, data: StudentData, method: str, config: StudentConfig, generations: Generations, original: Run | None
+) -> dict[str, dict[str, Any]]:
+    """Exports the student, and the mean of several generations; returns the contents of their manifests by stage."""
+    contents = {"method": method, **_origin(run, method, config), **_alphas_json(generations.last)}
+    models = {student_stage(method): generations.trunks[-1:]}
     if config.generations > 1:
         models[ensemble_stage(method)] = generations.trunks
-    exported = {
-        name: _export(run, name, data, config, generations.last, trunks, original) for name, trunks in models.items()
+    layout = generations.last.layout
+    return {
+        stage: {**contents, **_export(run, stage, data, config, layout, trunks, original)}
+        for stage, trunks in models.items()
     }
-    _write_histories(run, stage, config, generations)
-    remove_scratch(run, method, config)
-    # The student's own manifest comes last: it says that all is there.
-    for name, values in reversed(exported.items()):
-        run.finish(name, key, {**contents, **values})
-    return True
 
 
 def _export(
@@ -98,51 +93,26 @@ def _export(
     stage: str,
     data: StudentData,
     config: StudentConfig,
-    trained: TrainedStudent,
+    layout: TableLayout,
     trunks: Sequence[StudentTrunk],
     original: Run | None,
 ) -> dict[str, Any]:
-    """Calibrates the mean of some trunks as a whole and exports it; returns what its manifest says of it."""
+    """Calibrates the mean of some trunks, as it is served, and exports it; returns what its manifest says of it."""
+    weights = [TrunkWeights.of(trunk, layout) for trunk in trunks]
+    student = ServedStudent.of(data, config, layout, weights)
     if original:
         calibration = Calibration(**original.manifest(stage)["calibration"])
     else:
         assert data.validation is not None
-        calibration = calibrate(_Ensemble(trained.student, trunks), data.validation)
-    features = ServingFeatures.of(
-        data.spec, [vocabulary.values for vocabulary in data.vocabularies], trained.layout.kept
-    )
-    statistics = _statistics(data, config, trained.layout)
+        calibration = calibrate(student.scorer(), data.validation)
     with storage.publish_folder(run.file(stage, MODEL)) as folder:
-        ServingModule(trunks, features, calibration, statistics).save(folder)
-        storage.write_bytes(storage.join(folder, FEATURES_FILE), features_json(features))
+        student.save(run, stage, folder, calibration)
+    write_weights(run.file(stage, WEIGHTS), weights)
     return {
         "model": MODEL,
         "parameters": sum(map(parameters, trunks)),
         "calibration": calibration_json(calibration),
     }
-
-
-class _Ensemble:
-    """Gives batches two logits, whose difference is the mean click logit of some trunks.
-
-    Args:
-        student: looks the batches up.
-        trunks: of the same table layout.
-    """
-
-    def __init__(self, student: Student, trunks: Sequence[StudentTrunk]) -> None:
-        self._student, self._trunks = student, trunks
-
-    def __call__(self, batch: Batch, training: bool) -> tf.Tensor:
-        click = mean_click_logit(self._trunks, *self._student.look_up(batch))
-        return tf.stack([tf.zeros_like(click), click], axis=1)
-
-
-def _statistics(data: StudentData, config: StudentConfig, layout: TableLayout) -> Any:
-    if not config.statistics:
-        return None
-    found = data.counts.statistics(config.smoothing)
-    return serving_statistics(layout, found.log_odds[:, NO_FOLD], found.log_count[:, NO_FOLD], data.counts.starts)
 
 
 def _alphas_json(trained: TrainedStudent) -> dict[str, Any]:

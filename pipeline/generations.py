@@ -132,7 +132,8 @@ def _scorer(student: Student, columns: tuple[int, int]) -> Callable[[Block], np.
         tf.TensorSpec([None, numeric], tf.float32),
         tf.TensorSpec([None], tf.int32),
     ]
-    graph = tf.function(
-        lambda ids, dense, fold: student({"ids": ids, "dense": dense, "fold": fold}), input_signature=signature
+    call = tf.autograph.experimental.do_not_convert(
+        lambda ids, dense, fold: student({"ids": ids, "dense": dense, "fold": fold})
     )
+    graph = tf.function(call, input_signature=signature)
     return lambda block: graph(block.ids, block.dense, block.folds.astype(np.int32)).numpy()

@@ -230,6 +230,10 @@ class TargetsConfig:
         require(self.embedding >= 0, "embedding must not be negative", self.embedding)
 
 
+SERVED = ("float32", "float16", "int8")
+"""Precisions of the embedding rows in an exported model."""
+
+
 @dataclass(frozen=True)
 class DerivedConfig:
     """Settings of ``derive``."""
@@ -284,6 +288,7 @@ class StudentConfig(TrainingConfig):
     relations_negatives: int = setting(8, "other rows that each pair of relationship matching is compared with")
     relation_rows: int = setting(256, "rows of a batch that similarity and relationship matching look at")
     reused: float = setting(0.0, "weight of the match with the teacher's embedding, below its classifier (2203.14001)")
+    served: str = setting("int8", "embedding rows in the exported model: float32, float16 or int8")
     gate: str = setting(
         "refuse",
         "what happens if the teacher is clearly worse than a finished student of method hard: refuse, warn, or off",
@@ -309,6 +314,7 @@ class StudentConfig(TrainingConfig):
             require(getattr(self, name) > 1, f"{name} must be at least 2", getattr(self, name))
         require(self.relations_temperature > 0, "relations_temperature must be positive", self.relations_temperature)
         require(self.relations_negatives > 0, "relations_negatives must be positive", self.relations_negatives)
+        one_of("served", self.served, SERVED)
         one_of("gate", self.gate, ("refuse", "warn", "off"))
 
     @property

@@ -28,6 +28,28 @@ def require_teachable(data: StudentData, name: str, config: StudentConfig, origi
         _require_members(data, name, config)
 
 
+def require_generations(config: StudentConfig, workers: int) -> None:
+    """Makes sure that a student which is to have several generations can have them.
+
+    Args:
+        config: its settings.
+        workers: on which it is trained.
+
+    Raises:
+        ConfigError: a generation would lack what its settings need.
+    """
+    if config.generations == 1:
+        return
+    rule = "generations must be 1"
+    require(workers == 1, f"{rule} with several workers", config.generations)
+    require(not config.needs_embeddings, f"{rule} for students that learn from embeddings", config.generations)
+    require(
+        not (config.slice_alpha or config.member_gate),
+        f"{rule} with slice_alpha or member_gate: a student has neither validation targets nor members",
+        config.generations,
+    )
+
+
 def has_auxiliary_head(data: StudentData, name: str, config: StudentConfig) -> bool:
     """Whether targets go to a head of their own."""
     return (bool(data.label) or config.auxiliary_head) and METHODS[name].target != "none"

@@ -24,8 +24,11 @@ from models.methods import METHODS
 from models.seeds import seed_for
 from pipeline.distill import distill
 from pipeline.evaluate import evaluate, load_student
+from pipeline.export import Asked, export
+from pipeline.exported_model import ExportedModel
 from pipeline.generations import Generations, generation_config, train_generations
 from pipeline.keys import finished_students, student_key
+from pipeline.served_student import WEIGHTS, read_weights
 from pipeline.settings import StudentConfig
 from pipeline.student_data import StudentData
 from pipeline.student_rules import require_teachable
@@ -44,6 +47,7 @@ CONFIG: dict[str, Any] = {
     "hidden": 4,
     "embedding_dropout": 0.0,
     "field_dropout": 0.0,
+    "served": "float32",
 }
 
 
@@ -108,7 +112,7 @@ def test_the_first_generation_has_the_settings_of_a_single_one() -> None:
     assert seeds == [5, seed_for(5, "generation_2"), seed_for(5, "generation_3")] and len(set(seeds)) == 3
 
 
-def test_generations(run: Run) -> None:
+def test_generations(run: Run, tmp_path: Path) -> None:
     config = StudentConfig(generations=2, **CONFIG)
     stage, ensemble = "students/hard", "students/hard/ensemble"
     made = train(run, "hard", config)
@@ -127,6 +131,11 @@ def test_generations(run: Run) -> None:
     check_export(run, ensemble, made, block, slice(0, 2))
     parameters = [run.manifest(name)["parameters"] for name in (stage, ensemble)]
     assert parameters[1] == 2 * parameters[0]
+    (last,), both = (read_weights(run.file(name, WEIGHTS)) for name in (stage, ensemble))
+    assert len(both) == 2
+    assert all(np.array_equal(array, both[1].to_arrays()[name]) for name, array in last.to_arrays().items())
+    exported = ExportedModel(export(run, ensemble, str(tmp_path / "export"), Asked(served="float32")).path)
+    assert np.array_equal(exported.logits(block.ids, block.dense), load_student(run, ensemble)(block))
     assert not list(Path(run.file(stage)).rglob("targets")) and not list(Path(run.file(stage)).rglob("checkpoints"))
     assert distill(run, "hard", config) is False
     write_targets(run)
