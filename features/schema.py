@@ -61,6 +61,7 @@ class Schema:
         delimiter: one ASCII character that separates fields of delimited lines; there is no quoting.
         header: whether the first line of each file of delimited lines names the columns.
         format: one of :data:`FORMATS`. Fields of JSON lines and parquet files that are no columns are not read.
+        licence: of the log, as the model card of a student states it; empty if not stated.
 
     Raises:
         ConfigError: a rule above is broken.
@@ -70,6 +71,7 @@ class Schema:
     delimiter: str = "\t"
     header: bool = False
     format: str = TEXT
+    licence: str = ""
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -163,7 +165,7 @@ class Schema:
         return tuple(column for column in self.columns if column.kind not in _LABELLED)
 
     def to_json(self) -> dict[str, Any]:
-        """The schema as plain JSON values; :meth:`from_json` reads it back."""
+        """What the log is read by as plain JSON values: all but the licence, on which nothing depends that is made."""
         columns = [{"name": column.name, "kind": column.kind} for column in self.columns]
         for item, column in zip(columns, self.columns, strict=True):
             if column.transform:
@@ -171,28 +173,33 @@ class Schema:
         lines = {"delimiter": self.delimiter, "header": self.header} if self.format == TEXT else {}
         return {"format": self.format, **lines, "columns": columns}
 
+    def described(self) -> dict[str, Any]:
+        """The whole schema as plain JSON values; :meth:`from_json` reads it back."""
+        return {**self.to_json(), **({"licence": self.licence} if self.licence else {})}
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "schema") -> Schema:
-        """Reads what :meth:`to_json` wrote.
+        """Reads what :meth:`described` or :meth:`to_json` wrote.
 
         Raises:
             ConfigError: a field is missing, unknown or of the wrong type.
         """
-        unknown = set(value) - {"format", "delimiter", "header", "columns"}
+        unknown = set(value) - {"format", "delimiter", "header", "columns", "licence"}
         if unknown or "columns" not in value:
             raise ConfigError(
-                "A schema must have 'columns' and may have 'format', 'delimiter' and 'header'. "
+                "A schema must have 'columns' and may have 'format', 'delimiter', 'header' and 'licence'. "
                 f"Received: {sorted(value)} ({where})."
             )
-        file_format, delimiter = value.get("format", TEXT), value.get("delimiter", "\t")
+        texts = {name: value.get(name, default) for name, default in _TEXTS.items()}
         header = value.get("header", False)
-        if not isinstance(file_format, str) or not isinstance(delimiter, str) or not isinstance(header, bool):
+        if not all(isinstance(text, str) for text in texts.values()) or not isinstance(header, bool):
+            received = ", ".join(map(repr, [*texts.values(), header]))
             raise ConfigError(
-                "A schema's 'format' and 'delimiter' must be strings and its 'header' true or false. "
-                f"Received: {file_format!r}, {delimiter!r}, {header!r} ({where})."
+                "A schema's 'format', 'delimiter' and 'licence' must be strings and its 'header' true or false. "
+                f"Received: {received} ({where})."
             )
         items = value["columns"] if isinstance(value["columns"], list) else [value["columns"]]
-        return cls(tuple(_column(item, where) for item in items), delimiter, header, file_format)
+        return cls(tuple(_column(item, where) for item in items), header=header, **texts)
 
     @classmethod
     def load(cls, path: str) -> Schema:
@@ -236,6 +243,7 @@ def _check_column(column: Column) -> None:
         )
 
 
+_TEXTS = {"format": TEXT, "delimiter": "\t", "licence": ""}
 _MULTIPLE = frozenset({"list", "array", "sequence", "multi", "multivalued", "multi_valued", "bag", "set"})
 
 CRITEO = Schema(

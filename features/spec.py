@@ -59,7 +59,7 @@ class ExamplesSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "schema": self.schema.to_json(),
+            "schema": self.schema.described(),
             "numeric": [column.to_json() for column in self.numeric],
             "vocabulary_ids": dict(zip(self.schema.categorical, self.vocabulary_ids, strict=True)),
             "buckets": self.buckets,

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from features.blocks import Block
 from features.targets import TargetBlock
-from models.backend import tf
 from models.estimates import subclass_click_logits
 from models.subclasses import SubclassHealth
 from pipeline import storage
 from pipeline.diagnose import Diagnoses
 from pipeline.evaluation import Evaluation, comparisons_of
+from pipeline.exported_model import ExportedModel
 from pipeline.keys import evaluation_key, finished_students, require_current
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.originals import refit_record
@@ -226,12 +226,5 @@ def with_correction(z: npt.NDArray[np.float32], correction: float) -> Logits:
 
 def load_student(run: Run, stage: str) -> Callable[[Block], Logits]:
     """A function that gives the calibrated click logits of a block: float64 [rows]."""
-    loaded = tf.saved_model.load(run.file(stage, run.manifest(stage)["model"]))
-    score = loaded.signatures["features"]
-
-    def logits(block: Block, keep: Any = loaded) -> Logits:
-        # `keep`: the variables of a loaded model go with the object.
-        outputs = score(ids=tf.constant(block.ids), dense=tf.constant(block.dense))
-        return outputs["logit"].numpy().astype(np.float64)
-
-    return logits
+    model = ExportedModel(run.file(stage, run.manifest(stage)["model"]))
+    return lambda block: model.logits(block.ids, block.dense)

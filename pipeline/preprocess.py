@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -107,6 +108,7 @@ def preprocess(
     key = digest({"settings": settings, **origin})
     if run.is_done(EXAMPLES, key):
         storage.remove(run.file(EXAMPLES, storage.WORK))  # a kill may leave it
+        _keep_licence(run, schema)
         return False
     split = Split.parse(config.split)
     split.check(schema)
@@ -122,6 +124,13 @@ def preprocess(
     storage.require_unchanged(files, "call it again with --force when it is whole")
     _finish(run, job, key, origin)
     return True
+
+
+def _keep_licence(run: Run, schema: Schema) -> None:
+    """Writes down another licence of the same log; no stage depends on it."""
+    spec = run.spec()
+    if spec.schema.licence != schema.licence:
+        storage.write_json(run.file(EXAMPLES, "spec.json"), replace(spec, schema=schema).to_json())
 
 
 def parts_of(size: float) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.errors import ConfigError, DataError
-from features.schema import Schema
 from features.splits import WITHOUT_VALIDATION
 from models.methods import METHODS
 from pipeline import storage
@@ -62,7 +61,7 @@ def refit(
     examples = original.manifest(EXAMPLES)
     inputs = [item["path"] for item in examples["inputs"]]
     # The record says that a run with other examples here is an older refit of the same run.
-    changed = preprocess(run, inputs, Schema.from_json(examples["schema"]), config.preprocess, options, force=True)
+    changed = preprocess(run, inputs, original.spec().schema, config.preprocess, options, force=True)
     _require_same_test_rows(original, run)
     write_provenance(run, config)
     if not changed and is_complete(run, config, methods, original):

@@ -105,6 +105,11 @@ summary { cursor: pointer; padding: .3rem 0; font-size: .92rem; color: var(--acc
 .named { overflow-wrap: anywhere; }
 .share { height: .4rem; margin: .35rem 0 .4rem; border-radius: .2rem; background: var(--rule); }
 .share > div { height: 100%; border-radius: inherit; background: var(--accent); }
-@media (max-width: 34rem) { th, td, caption { padding: .45rem .6rem; } .key { width: auto; } }
+@media (max-width: 34rem) {
+  th, td, caption { padding: .45rem .6rem; }
+  .key { width: auto; }
+  table.words td { min-width: 9rem; overflow-wrap: anywhere; }
+  table.words th { white-space: normal; min-width: 6.5rem; overflow-wrap: anywhere; }
+}
 @media print { .scroll { overflow: visible; } section { break-inside: avoid; } nav { display: none; } }
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,15 @@ def schemas(draw: st.DrawFn) -> Schema:
 @given(schemas())
 def test_json_round_trip(schema: Schema) -> None:
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+    licensed = replace(schema, licence="CC0 1.0")
+    assert Schema.from_json(json.loads(json.dumps(licensed.described()))) == licensed
+
+
+def test_only_the_description_has_the_licence() -> None:
+    """What is made from a log does not depend on it."""
+    licensed = Schema(REQUIRED, licence="CC BY 4.0")
+    assert licensed.to_json() == Schema(REQUIRED).to_json() == Schema(REQUIRED).described()
+    assert licensed.described() == {**licensed.to_json(), "licence": "CC BY 4.0"}
 
 
 GOOD = Schema(REQUIRED).to_json()
@@ -267,6 +277,8 @@ GOOD = Schema(REQUIRED).to_json()
         {**GOOD, "columns": [*GOOD["columns"], {"name": "x", "kind": "float", "transform": 1}]},
         {**GOOD, "format": None},
         {**GOOD, "format": 1},
+        {**GOOD, "licence": None},
+        {**GOOD, "licence": ["MIT"]},
     ],
 )
 def test_other_json_is_a_config_error_that_says_where(value: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_a_finished_stage_is_skipped(mine: tuple[Run, Path], capsys: pytest.Capt
     assert not call(run, path, max_rejects="50%")
     assert before == {name: os.stat(run.file(name)).st_mtime_ns for name in outputs_of(run)}
     assert capsys.readouterr() == ("", "")
+
+
+def test_another_licence_is_written_down_and_nothing_is_made_anew(mine: tuple[Run, Path]) -> None:
+    run, path = mine
+    identity = run.identity("examples")
+    for licence in ("CC BY 4.0", "", "CC0 1.0"):
+        assert not call(run, path, replace(CRITEO, licence=licence))
+        assert run.spec().schema.licence == licence and run.identity("examples") == identity
 
 
 def test_changed_settings_make_it_anew(mine: tuple[Run, Path]) -> None:
