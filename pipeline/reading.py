@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from features.errors import ArtifactError, DataError
 from features.json_lines import parse_json_chunk
@@ -18,9 +18,22 @@ from pipeline import storage
 from pipeline.plan import Range, Task
 
 
+class Part(Protocol):
+    """What is kept of a chunk: rows, counted by ``len``, and the lines that are none."""
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The bad lines, in file order."""
+
+    def __len__(self) -> int: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
 @dataclass(frozen=True)
-class RangeRows:
-    """The parsed lines of a range.
+class RangeParts(Generic[P]):
+    """What is kept of the lines of a range.
 
     Args:
         source: path of the file.
@@ -31,7 +44,7 @@ class RangeRows:
 
     source: str
     range: Range
-    parts: list[ParsedRows]
+    parts: list[P]
     last: bool
 
     @property
@@ -47,6 +60,9 @@ class RangeRows:
         return {**place, **counts, "last": self.last}
 
 
+RangeRows = RangeParts[ParsedRows]
+
+
 def read_ranges(task: Task, schema: Schema, labelled: bool = True, first: int = 0) -> Iterator[RangeRows]:
     """Parses the ranges of a task, one after another; of the raw bytes no more than a chunk is held.
 
@@ -60,18 +76,24 @@ def read_ranges(task: Task, schema: Schema, labelled: bool = True, first: int = 
         DataError: the file is damaged, has another header or other columns than the schema, or a line was lost.
         ArtifactError: the file cannot be read.
     """
-    if schema.format == PARQUET:
-        ranges = _read_parquet(task, schema, labelled)
-    else:
-        ranges = _read_lines(task, schema, labelled, first)
+    return map_ranges(lambda rows: rows, task, schema, labelled, first)
+
+
+def map_ranges(
+    keep: Callable[[ParsedRows], P], task: Task, schema: Schema, labelled: bool = True, first: int = 0
+) -> Iterator[RangeParts[P]]:
+    """The same where less is kept of a chunk than its rows: ``keep`` makes it of them before the next one is parsed."""
+    read = _read_parquet if schema.format == PARQUET else _read_lines
     try:
-        yield from ranges
+        yield from read(keep, task, schema, labelled, first)
     except OSError as error:
         reason, path = error.strerror or error, task.file.path
         raise ArtifactError(f"A file must be readable to its end. Received: {path} ({reason}).") from error
 
 
-def _read_lines(task: Task, schema: Schema, labelled: bool, first: int) -> Iterator[RangeRows]:
+def _read_lines(
+    keep: Callable[[ParsedRows], P], task: Task, schema: Schema, labelled: bool, first: int
+) -> Iterator[RangeParts[P]]:
     parse = parse_json_chunk if schema.format == JSON else parse_chunk
     path = task.file.path
     with storage.open_log(task.file) as stream:
@@ -79,20 +101,24 @@ def _read_lines(task: Task, schema: Schema, labelled: bool, first: int) -> Itera
         for number, part in enumerate(task.all_ranges()):
             if number < first:
                 continue
-            rows = [_parse(parse, chunk, schema, labelled, path) for chunk in reader.chunks(part.start, part.end)]
+            chunks = reader.chunks(part.start, part.end)
+            parts = [keep(_parse(parse, chunk, schema, labelled, path)) for chunk in chunks]
             last = reader.ended if task.file.compressed else True
             end = reader.position if task.file.compressed and last else part.end
-            yield RangeRows(path, replace(part, end=end), rows, last)
+            yield RangeParts(path, replace(part, end=end), parts, last)
             if last:
                 return
 
 
-def _read_parquet(task: Task, schema: Schema, labelled: bool) -> Iterator[RangeRows]:
+def _read_parquet(
+    keep: Callable[[ParsedRows], P], task: Task, schema: Schema, labelled: bool, first: int
+) -> Iterator[RangeParts[P]]:
     path = task.file.path
     with storage.open_read(path) as stream:
         check_columns(stream, schema, labelled, path)
-        for part in task.ranges:
-            yield RangeRows(path, part, list(read_rows(stream, part.start, part.end, schema, labelled, path)), True)
+        for part in task.ranges[first:]:
+            rows = read_rows(stream, part.start, part.end, schema, labelled, path)
+            yield RangeParts(path, part, list(map(keep, rows)), True)
 
 
 def _parse(

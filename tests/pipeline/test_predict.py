@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +24,10 @@ from pipeline import storage
 from pipeline.beam import make_options
 from pipeline.config import build
 from pipeline.distill import distill
-from pipeline.predict import predict
+from pipeline.predict import PredictTask, predict
 from pipeline.preprocess import preprocess
+from pipeline.reading import RangeParts
+from pipeline.scoring import ScoredRows
 from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.workspace import Run
 
@@ -122,7 +127,7 @@ def test_without_labels_and_compressed(few: Path, scored: Path, model: str, tmp_
 def test_shards_of_a_large_file_together_are_its_rows(
     made: Made, scored: Path, few: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.predict._RANGE_BYTES", 10_000)
+    monkeypatch.setattr("pipeline.predict_plan._RANGE_BYTES", 10_000)
     table = predicted(model, [few], tmp_path / "output", workers=2)
     pd.testing.assert_frame_equal(table, table_of(scored), check_categorical=False)
     assert len(list((tmp_path / "output").glob("part-*.parquet"))) == -(-few.stat().st_size // 10_000)
@@ -139,12 +144,13 @@ def test_model_with_or_without_its_version(few: Path, scored: Path, model: str, 
 def test_again_there_is_nothing_to_do(few: Path, scored: Path, model: str) -> None:
     before = files_of(scored)
     storage.write_json(str(scored / ".started.json"), {"key": json.loads(before["_manifest.json"])["key"]})
+    storage.write_json(str(scored / ".work" / "00000-000000.json"), {})
     assert predict(model, [str(few)], str(scored), make_options((), 1)) is False
-    assert files_of(scored) == before, "a killed call may leave the file that says that it began"
+    assert files_of(scored) == before, "a call that was killed as it ended leaves the manifest, and more"
 
 
 def test_a_killed_call_goes_on(few: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.predict._RANGE_BYTES", 20_000)
+    monkeypatch.setattr("pipeline.predict_plan._RANGE_BYTES", 20_000)
     output = tmp_path / "output"
     predicted(model, [few], output)
     before = files_of(output)
@@ -171,6 +177,43 @@ def test_another_folder_is_not_written_to(few: Path, model: str, tmp_path: Path,
     with pytest.raises(ConfigError, match=r"^--output must be new or empty. Received: .*output \(holds other "):
         predict(model, [str(few)], str(output), make_options((), 1))
     assert files_of(output) == before
+
+
+def test_a_call_that_scored_nothing_leaves_the_folder_to_others(few: Path, model: str, tmp_path: Path) -> None:
+    """A log is cut off, another model is meant: what the failed call wrote is in nobody's way."""
+    packed, output = tmp_path / "few.tsv.gz", tmp_path / "output"
+    packed.write_bytes(gzip.compress(few.read_bytes())[:-500])
+    with pytest.raises(DataError, match=r"^A gzip file must be whole\. Received: .*few\.tsv\.gz\)\.$"):
+        predict(model, [str(packed)], str(output), make_options((), 1))
+    assert list(files_of(output)) == [".started.json"]
+    (output / ".started.json.0123.tmp").touch()
+    assert len(predicted(model, [few], output)) == 300
+    assert sorted(path.name for path in output.iterdir()) == ["_manifest.json", "part-00000-000000.parquet", "rejected"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (Path.unlink, "A file must exist and be readable. Received: .*log.tsv"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "An input must not change while it is read"),
+    ],
+)
+def test_a_log_that_changes_meanwhile(
+    few: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], error: str
+) -> None:
+    monkeypatch.setattr("pipeline.predict_plan._RANGE_BYTES", 20_000)
+    log, write, changed = tmp_path / "log.tsv", PredictTask._write, []
+    log.write_bytes(few.read_bytes())
+
+    def write_and_change(task: PredictTask, found: RangeParts[ScoredRows]) -> dict[str, Any]:
+        if not changed:
+            changed.append(change(log))
+        return write(task, found)
+
+    monkeypatch.setattr(PredictTask, "_write", write_and_change)
+    with pytest.raises((ArtifactError, DataError), match=error):
+        predict(model, [str(log)], str(tmp_path / "output"), make_options((), 1))
+    assert not (tmp_path / "output" / "_manifest.json").exists()
 
 
 def test_other_predictions_are_not_mixed(made: Made, few: Path, scored: Path, model: str) -> None:
@@ -209,7 +252,7 @@ def test_on_the_command_line(few: Path, scored: Path, model: str, tmp_path: Path
         f"predictions: nothing to do, {tmp_path}/output is finished",
     ]
     first, second, error = done.stderr.splitlines()
-    assert first == "predict ..." and second.startswith("predict: 300 rows, 3 rejects (")
+    assert first == "predict ..." and re.match(r"predict: 300 rows, 3 rejects, [\d.]+ rows/s \([\d.]+ s\)$", second)
     np.testing.assert_allclose(table_of(tmp_path / "output")["p_click"], table_of(scored)["p_click"], atol=1e-6)
     assert (
         error

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from hypothesis import strategies as st
 from features.errors import ArtifactError, DataError
 from features.lines import Chunk, LineReader
 from features.parsing import parse_chunk
+from features.rejects import Reject
 from features.rows import ParsedRows
 from features.schema import CATEGORICAL, FLOAT, LABEL, Column, Schema
 from pipeline import reading, storage
 from pipeline.plan import Range, Task, divide
-from pipeline.reading import RangeRows, finished, read_ranges
+from pipeline.reading import RangeRows, finished, map_ranges, read_ranges
 from pipeline.storage import InputFile, find_inputs
 
 COLUMNS = (Column("y", LABEL), Column("x", FLOAT), Column("c", CATEGORICAL))
@@ -232,3 +234,31 @@ class TestFinished:
         assert self.find(tmp_path, task) == ([], False)
         storage.write_json(f"{tmp_path}/00001-000003", {"number": 3, "last": True})
         assert self.find(tmp_path, task) == ([3], True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a caller keeps of a chunk; the rows are let go."""
+
+    offsets: list[int]
+    rejects: list[Reject]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_less_may_be_kept_than_the_rows(tmp_path: Path, pack: str, format: str) -> None:
+    data = b"\n".join(lines_of(200, format))
+    tasks = tasks_of(write(tmp_path / f"log.{format}{pack}", data), len(data), 3)
+
+    def keep(rows: ParsedRows) -> Kept:
+        return Kept(rows.offsets.tolist(), rows.rejects)
+
+    whole = read(tasks, SCHEMAS[format])
+    kept = [found for task in tasks for found in map_ranges(keep, task, SCHEMAS[format])]
+    assert [found.record() for found in kept] == [found.record() for found in whole]
+    assert [found.rejects for found in kept] == [found.rejects for found in whole]
+    offsets = [place for found in kept for part in found.parts for place in part.offsets]
+    assert offsets == [place for place, good in places(whole) if good]
