@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test fuzz check real quality bench clean
+.PHONY: install demo test fuzz consumers student jvm serving-protos onnx check real quality bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,32 @@ fuzz: install
 	test -x tests/fuzz/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python tests/fuzz/.venv
 	$(BIN)/uv pip install --quiet --python tests/fuzz/.venv/bin/python --requirements tests/fuzz/requirements.lock
 	tests/fuzz/.venv/bin/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+# Other programs that load a student: by default the one of `make demo`, and its log.
+CONSUMERS := tests/consumers
+STUDENT ?= runs/demo/students/subclass/model/1
+LOG ?= runs/demo.tsv
+consumers: jvm serving-protos onnx
+jvm serving-protos onnx: export TF_CPP_MIN_LOG_LEVEL = 3
+
+student:
+	@test -d $(STUDENT) || { echo "STUDENT must be an exported model; make demo makes one. Received: $(STUDENT)."; exit 2; }
+
+jvm: student
+	@for tool in java javac mvn; do command -v $$tool > /dev/null || { echo "make jvm must have a JDK of version 17 or newer and Maven. Received: no $$tool."; exit 2; }; done
+	mvn --quiet --batch-mode --file $(CONSUMERS)/jvm/pom.xml compile
+	java -cp $(CONSUMERS)/jvm/target/classes:$$(cat $(CONSUMERS)/jvm/target/classpath) ScoreSample $(STUDENT)
+
+# Packages of their own, without what those depend on: that is in .venv.
+OWN_PACKAGES = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(1)/.packages --requirements $(1)/requirements.lock
+
+serving-protos: install student
+	$(call OWN_PACKAGES,$(CONSUMERS)/serving_protos)
+	PYTHONPATH=$(CONSUMERS)/serving_protos/.packages $(BIN)/python $(CONSUMERS)/serving_protos/check.py $(STUDENT)
+
+onnx: install student
+	$(call OWN_PACKAGES,$(CONSUMERS)/onnx)
+	PYTHONPATH=$(CONSUMERS)/onnx/.packages $(BIN)/python $(CONSUMERS)/onnx/check.py $(STUDENT) $(LOG)
 
 check: install
 	$(BIN)/ruff check .
