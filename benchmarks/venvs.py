@@ -18,14 +18,14 @@ def program(peer: str) -> tuple[str, str]:
     return str(PEERS / peer / ".venv" / "bin" / "python"), str(PEERS / peer / "peer.py")
 
 
-def install(peer: str) -> str:
+def install(peer: str, lock_name: str = "requirements.lock") -> str:
     """Makes the environment of a peer, or nothing where it is that of the lock.
 
     Returns:
         why it cannot be made; empty if it is there.
     """
     folder = PEERS / peer
-    lock, stamp = folder / "requirements.lock", folder / ".venv" / ".installed"
+    lock, stamp = folder / lock_name, folder / ".venv" / ".installed"
     if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
         return ""
     python, _ = program(peer)

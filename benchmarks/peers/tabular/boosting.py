@@ -113,7 +113,7 @@ def lightgbm_peer(rows: Rows, seed: int, threads: int) -> Peer:
         def predict(split: str) -> Probabilities:
             return np.asarray(model.predict(x[rows.split[split]], num_iteration=model.best_iteration))
 
-        return Fitted(predict, {"rounds": int(model.best_iteration)})
+        return Fitted(predict, {"rounds": int(model.best_iteration)}, model)
 
     return Peer(LIGHTGBM_USUAL, LIGHTGBM_SPACE, fit)
 
@@ -133,7 +133,7 @@ def xgboost_peer(rows: Rows, seed: int, threads: int) -> Peer:
         def predict(split: str) -> Probabilities:
             return model.predict_proba(x[rows.split[split]])[:, 1].astype(np.float64)
 
-        return Fitted(predict, {"rounds": int(model.best_iteration) + 1})
+        return Fitted(predict, {"rounds": int(model.best_iteration) + 1}, model)
 
     return Peer(XGBOOST_USUAL, XGBOOST_SPACE, fit)
 
@@ -150,9 +150,9 @@ def catboost_pools(rows: Rows) -> dict[str, catboost.Pool]:
     }
 
 
-def catboost_peer(rows: Rows, seed: int, threads: int) -> Peer:
-    """CatBoost with its own ordered statistics of the categories."""
-    pools = catboost_pools(rows)
+def catboost_peer(rows: Rows, seed: int, threads: int, pools: dict[str, catboost.Pool] | None = None) -> Peer:
+    """CatBoost with its own ordered statistics of the categories; `pools` in place of those of codes."""
+    pools = pools or catboost_pools(rows)
 
     def fit(parameters: Parameters) -> Fitted:
         model = catboost.CatBoostClassifier(
@@ -169,6 +169,6 @@ def catboost_peer(rows: Rows, seed: int, threads: int) -> Peer:
         def predict(split: str) -> Probabilities:
             return model.predict_proba(pools[split])[:, 1]
 
-        return Fitted(predict, {"rounds": int(model.tree_count_)})
+        return Fitted(predict, {"rounds": int(model.tree_count_)}, model)
 
     return Peer(CATBOOST_USUAL, CATBOOST_SPACE, fit)

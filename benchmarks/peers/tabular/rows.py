@@ -27,6 +27,7 @@ class Rows:
     sizes: list[int]  # distinct values of each categorical column
     offset: NDArray[np.int64]  # where the line begins in the decompressed file
     split: dict[str, slice]
+    values: list[list[str]]  # the text of each code of each categorical column
 
     def labels(self, split: str) -> NDArray[np.int8]:
         """Labels of one split."""
@@ -91,4 +92,5 @@ def read_rows(path: Path, split: str) -> Rows:
         sizes=[len(column.dictionary) for column in columns],
         offset=line_offsets(raw),
         split=parse_split(split, table.num_rows),
+        values=[column.dictionary.to_pylist() for column in columns],
     )

@@ -56,10 +56,11 @@ Space = Mapping[str, Choice | LogUniform | Uniform]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model: probabilities by split, and what training itself decided (such as rounds)."""
+    """A trained model: probabilities by split, what training itself decided (such as rounds), and the model itself."""
 
     predict: Callable[[str], Probabilities]
     decided: Parameters = field(default_factory=dict)
+    model: Any = None
 
 
 @dataclass(frozen=True)
