@@ -2,6 +2,7 @@
 
 CtrDistillError
 ├── ConfigError     a setting or a command line is wrong
+│   └── RefusedError    a teacher is too bad for the student that is asked for
 ├── DataError       the input is wrong as a whole (a single bad row is not an error: it goes to the rejects)
 ├── ArtifactError   something in a run directory is missing, damaged or belongs to something else
 └── TrainingError   a training cannot go on
@@ -17,6 +18,10 @@ class CtrDistillError(Exception):
 
 class ConfigError(CtrDistillError):
     """A setting or a command line is wrong."""
+
+
+class RefusedError(ConfigError):
+    """A teacher is too bad for the student that is asked for; other students can still be made."""
 
 
 class DataError(CtrDistillError):

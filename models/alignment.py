@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from models.subclasses import class_blocks, class_logits, log_softmax
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -62,10 +64,7 @@ def _gains(reference: np.ndarray, other: np.ndarray) -> Floats:
 
 def _probabilities(z: np.ndarray) -> tuple[Floats, Floats]:
     """Class probabilities [n, 2] and conditionals within each class [n, 2, S]."""
-    blocks = np.asarray(z, np.float64).reshape(len(z), CLASSES, z.shape[1] // CLASSES)
-    logits = np.logaddexp.reduce(blocks, axis=2)
-    whole = np.logaddexp.reduce(logits, axis=1)
-    return np.exp(logits - whole[:, np.newaxis]), np.exp(blocks - logits[:, :, np.newaxis])
+    return np.exp(log_softmax(class_logits(z))), np.exp(log_softmax(class_blocks(z)))
 
 
 def best_assignment(gain: np.ndarray) -> Ints:

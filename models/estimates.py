@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.subclasses import class_logits
+
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Computes 1 / (1 + exp(-logits)) without overflow."""
@@ -16,12 +18,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def subclass_click_logits(z: np.ndarray) -> np.ndarray:
     """Click logits of subclass logits: float [n, 2 S], class-major, to float64 [n]; see `models.heads.click_logit`."""
-    classes = _class_logits(z)
+    classes = class_logits(z)
     return classes[:, 1] - classes[:, 0]
-
-
-def _class_logits(z: np.ndarray) -> np.ndarray:
-    return np.logaddexp.reduce(np.asarray(z, np.float64).reshape(-1, 2, z.shape[1] // 2), axis=2)
 
 
 def mean_of_teachers(every: Sequence[np.ndarray]) -> np.ndarray:
@@ -39,7 +37,7 @@ def mean_of_teachers(every: Sequence[np.ndarray]) -> np.ndarray:
     first = np.asarray(every[0])
     if len(every) == 1:
         return first
-    classes = [_class_logits(z) for z in every]
+    classes = [class_logits(z) for z in every]
     shift = np.mean(classes, axis=0) - classes[0]
     blocks = first.reshape(len(first), 2, -1) + shift[:, :, np.newaxis]
     return blocks.reshape(first.shape).astype(np.float32)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from features.hashing import mix, salt
 from features.targets import TargetBlock
 from models.projections import Floats, Moments, leading
+from models.subclasses import class_blocks, class_logits, log_softmax
 
 
 class Conditionals(Protocol):
@@ -40,8 +41,7 @@ def with_conditionals(z: npt.NDArray[np.float32], log_conditionals: Floats) -> n
     Returns:
         float32 [rows, 2 S], class-major.
     """
-    classes = np.logaddexp.reduce(_blocks(z), axis=2)
-    joint = classes[:, :, np.newaxis] + log_conditionals
+    joint = class_logits(z)[:, :, np.newaxis] + log_conditionals
     return joint.reshape(len(z), -1).astype(np.float32)
 
 
@@ -59,7 +59,7 @@ class Shuffled:
 
     def log_conditionals(self, targets: TargetBlock, source: str) -> Floats:
         """See :class:`Conditionals`."""
-        conditionals = np.sort(_log_softmax(_blocks(targets.logits)), axis=2)
+        conditionals = np.sort(log_softmax(class_blocks(targets.logits)), axis=2)
         names = [[f"random {c} {j}" for j in range(conditionals.shape[2])] for c in range(2)]
         keys = [[mix(targets.offsets, salt(self.seed, name, source)) for name in row] for row in names]
         order = np.argsort(np.array(keys).transpose(2, 0, 1), axis=2)
@@ -115,7 +115,7 @@ class Lelp:
     def log_conditionals(self, targets: TargetBlock, source: str) -> Floats:
         """See :class:`Conditionals`."""
         centred = embedding_of(targets)[:, np.newaxis] - self.means
-        return _log_softmax(np.einsum("nce,ces->ncs", centred, self.directions) / self.temperature)
+        return log_softmax(np.einsum("nce,ces->ncs", centred, self.directions) / self.temperature)
 
 
 def null_projector(weights: Floats) -> Floats:
@@ -174,25 +174,16 @@ class Centroids:
 
     def log_conditionals(self, targets: TargetBlock, source: str) -> Floats:
         """See :class:`Conditionals`."""
-        return _log_softmax(np.einsum("ne,cse->ncs", embedding_of(targets), self.centres) / self.temperature)
+        return log_softmax(np.einsum("ne,cse->ncs", embedding_of(targets), self.centres) / self.temperature)
 
 
 def subclass_sums(targets: TargetBlock) -> Floats:
     """Sums of embeddings, each row weighted by the probability of the subclass: float64 [2, S, E]."""
-    joint = np.exp(_log_softmax(np.asarray(targets.logits, np.float64)))
-    return np.einsum("ncs,ne->cse", _blocks(joint), embedding_of(targets))
+    joint = np.exp(log_softmax(np.asarray(targets.logits, np.float64)))
+    return np.einsum("ncs,ne->cse", class_blocks(joint), embedding_of(targets))
 
 
 def embedding_of(targets: TargetBlock) -> Floats:
     """The embeddings of targets that have them: float64 [rows, E]."""
     assert targets.embedding is not None
     return targets.embedding.astype(np.float64)
-
-
-def _blocks(z: npt.NDArray[np.floating]) -> Floats:
-    return np.asarray(z, np.float64).reshape(len(z), 2, -1)
-
-
-def _log_softmax(a: Floats) -> Floats:
-    """Over the last axis."""
-    return a - np.logaddexp.reduce(a, axis=-1, keepdims=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from models.estimates import divide
-from models.subclasses import CLASSES
+from models.subclasses import CLASSES, log_softmax
 
 LEAST_ROWS = 30
 LEAST_SHARE = 0.001
@@ -60,7 +60,7 @@ class SubclassMap:
         z = np.asarray(logits, np.float64)
         if z.ndim != 2 or z.shape[1] != self.totals.size:
             raise ValueError(f"`logits` should be [n, {self.totals.size}]. Received: {z.shape}")
-        joint = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+        joint = np.exp(log_softmax(z))
         if weights is not None:
             joint = joint * np.asarray(weights, np.float64)[:, np.newaxis]
         self.rows += float(joint.sum())

@@ -16,6 +16,24 @@ import pandas as pd
 CLASSES = ("no click", "click")
 
 
+def class_blocks(z: np.ndarray) -> np.ndarray:
+    """Subclass logits by class: float [n, 2 S], class-major, to float64 [n, 2, S]."""
+    return np.asarray(z, np.float64).reshape(len(z), len(CLASSES), z.shape[1] // len(CLASSES))
+
+
+def class_logits(z: np.ndarray) -> np.ndarray:
+    """Computes the class logits L_c = logsumexp_j z[c, j]: float [n, 2 S], class-major, to float64 [n, 2].
+
+    The form for TensorFlow is :func:`models.heads.class_logits`.
+    """
+    return np.logaddexp.reduce(class_blocks(z), axis=2)
+
+
+def log_softmax(a: np.ndarray) -> np.ndarray:
+    """Computes a - logsumexp(a) over the last axis: float64 of any shape; of class blocks, log conditionals."""
+    return a - np.logaddexp.reduce(a, axis=-1, keepdims=True)
+
+
 @dataclass(eq=False)
 class SubclassHealth:
     """Sums from which the health of S subclasses per class is computed.
@@ -58,9 +76,8 @@ class SubclassHealth:
         z = np.asarray(logits, np.float64)
         if z.ndim != 2 or z.shape[1] != self.shares.size:
             raise ValueError(f"`logits` should be [n, {self.shares.size}]. Received: {z.shape}")
-        z = z.reshape(-1, *self.shares.shape)
-        shifted = z - z.max(axis=2, keepdims=True)
-        log_q = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
+        z = class_blocks(z)
+        log_q = log_softmax(z)
         q = np.exp(log_q)
         w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
         weighted = w[:, np.newaxis, np.newaxis] * q

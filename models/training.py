@@ -127,7 +127,8 @@ class _Training:
         self._interval = math.ceil(self._epoch_steps / settings.evaluations)
         whole = math.ceil(settings.epochs * self._epoch_steps)
         self._last = whole if stop_after is None else stop_after
-        self._score = tf.function(lambda batch: click_logit(model(batch, training=False)), reduce_retracing=True)
+        score = tf.autograph.experimental.do_not_convert(lambda batch: click_logit(model(batch, training=False)))
+        self._score = tf.function(score, reduce_retracing=True)
         self._score(next(iter(stream(0, 0) if validation is None else validation)))  # makes the variables
         falls = settings.schedule == "linear"
         self._rate = LearningRate(
@@ -263,12 +264,14 @@ class _Training:
 def compile_steps(model: tfrs.Model, stream: Iterator[Batch]) -> Callable[[tf.Tensor], tf.Tensor]:
     """A graph that takes a number of steps and returns the sum of their losses."""
     scope = tf.distribute.get_strategy()
+    # A step has no loop over tensors; AutoGraph would read and rewrite the source of every layer.
+    step = tf.autograph.experimental.do_not_convert(lambda batch: model.train_step(batch)["loss"])
 
     @tf.function
     def train(steps: tf.Tensor) -> tf.Tensor:
         total = tf.constant(0.0)
         for _ in tf.range(steps):
-            part = scope.run(lambda batch: model.train_step(batch)["loss"], args=(next(stream),))
+            part = scope.run(step, args=(next(stream),))
             total += scope.reduce(tf.distribute.ReduceOp.SUM, part, axis=None)
         return total
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from features.errors import ConfigError
 from models.methods import METHODS
-from pipeline.config import Config, build, unknown_key
-from pipeline.settings import StudentConfig, TeacherConfig
+from pipeline.config import Config, build, plain, unknown_key
+from pipeline.read_settings import unread_by_student, unread_by_teacher
+from pipeline.settings import StudentConfig, TeacherConfig, require
+
+T = TypeVar("T", StudentConfig, TeacherConfig)
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Says of a wrong setting where it stands, if its error does not."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if where in text else f"{text.removesuffix('.')} ({where}).") from error
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class Arm:
         student: what differs in the student's settings from those of the method.
         teacher: what differs in the teacher's settings from those of the run.
         own_rows: whether the teacher sees just the fraction of the rows that the student sees.
+        name: by which it was asked for; errors in its settings begin with it.
     """
 
     method: str
@@ -30,6 +45,7 @@ class Arm:
     student: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
     own_rows: bool = False
+    name: str = ""
 
     @property
     def needs_teacher(self) -> bool:
@@ -38,15 +54,29 @@ class Arm:
 
     def student_config(self, config: Config) -> StudentConfig:
         """The student's settings: those of the method, and the arm's."""
-        given = {**dataclasses.asdict(config.student_config(self.method)), **self.student}
-        settings: StudentConfig = build(StudentConfig, given, f"student ({self.method})")
-        return settings
+        return self._build(StudentConfig, config.student_config(self.method), self.student, "student")
 
     def teacher_config(self, config: Config) -> TeacherConfig:
         """The teacher's settings: those of the run, and the arm's."""
-        given = {**dataclasses.asdict(config.teacher_config()), **self.teacher}
-        settings: TeacherConfig = build(TeacherConfig, given, "teacher")
+        return self._build(TeacherConfig, config.teacher_config(), self.teacher, "teacher")
+
+    def _build(self, kind: type[T], common: T, own: Mapping[str, Any], section: str) -> T:
+        where = f"arms.{self.name}.{section}"
+        with _naming(where):
+            settings: T = build(kind, {**plain(common), **own}, where)
+        self._require_read(settings, common, where)
         return settings
+
+    def _require_read(self, settings: StudentConfig | TeacherConfig, common: object, where: str) -> None:
+        """An arm that differs in what nothing reads would be compared as if it were another."""
+        if isinstance(settings, TeacherConfig):
+            unread = unread_by_teacher(settings)
+        else:
+            unread = unread_by_student(self.method, settings)
+        for name in sorted(unread):
+            given = getattr(settings, name)
+            rule = f"{name} must be left out of an arm that does not read it"
+            require(given == getattr(common, name), rule, f"{given} ({where})")
 
 
 _STATISTICS = {"statistics": True}
@@ -113,13 +143,13 @@ def find_arms(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Arm]:
     for name in names:
         if name not in known:
             raise unknown_key(name, known, "--methods")
-    return {name: known[name] for name in names}
+    return {name: dataclasses.replace(known[name], name=name) for name in names}
 
 
 def _arm(name: str, values: Any) -> Arm:
     where = f"arms.{name}"
-    fields = [item.name for item in dataclasses.fields(Arm)]
-    if not isinstance(values, Mapping) or values.get("method") not in METHODS:
+    fields = [item.name for item in dataclasses.fields(Arm) if item.name != "name"]
+    if not isinstance(values, Mapping) or str(values.get("method")) not in METHODS:
         raise ConfigError(f"An arm must have a method, one of {', '.join(METHODS)}. Received: {values!r} ({where}).")
     for key in values:
         if key not in fields:

@@ -112,10 +112,24 @@ def make_parser() -> argparse.ArgumentParser:
         beam=True,
     )
     refit.add_argument("--output", required=True, metavar="RUN", help="the new run: a new folder, or an earlier refit")
+    export = _add_export(subparsers)
     _add_looks(subparsers)
     for command in (preprocess, run):
         command.add_argument("--dry-run", action="store_true", help="print the plan with disk and memory, and stop")
-    for command in (preprocess, teacher, precompute, derive, distill, evaluate, report, run, compare, tune, refit):
+    for command in (
+        preprocess,
+        teacher,
+        precompute,
+        derive,
+        distill,
+        evaluate,
+        report,
+        run,
+        compare,
+        tune,
+        refit,
+        export,
+    ):
         command.add_argument("--run", required=True, metavar="RUN", help="the run directory")
     for command in (preprocess, teacher, precompute, derive, distill, run, compare, tune):
         command.add_argument("--config", metavar="FILE", help="YAML file of settings; flags count more")
@@ -132,6 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
             "--deterministic", action="store_true", help="the same bits at every training, at some cost in speed"
         )
     _add_predict(subparsers)
+    _add_check_model(subparsers)
     return parser
 
 
@@ -185,6 +200,35 @@ def _add_tune(subparsers: Any) -> argparse.ArgumentParser:
     return command
 
 
+def _add_export(subparsers: Any) -> argparse.ArgumentParser:
+    command = _add(
+        subparsers, "export", "a finished student once more: smaller, or of a given size", commands.export_command
+    )
+    command.add_argument("--method", choices=METHODS, required=True, help="what the student has learned from")
+    command.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder; the model is DIR/1")
+    command.add_argument(
+        "--served",
+        choices=settings.SERVED,
+        help="precision of embedding rows (default: that of the student's settings)",
+    )
+    command.add_argument(
+        "--min-count",
+        type=int,
+        metavar="ROWS",
+        help="training rows below which a value loses its embedding row (default: as in the training)",
+    )
+    command.add_argument(
+        "--target-bytes",
+        type=int,
+        metavar="BYTES",
+        help="most bytes of the model's folder: of the precisions and min-counts that fit, the one with the best "
+        "validation logloss is exported (default: no limit)",
+    )
+    command.add_argument("--subclasses", action="store_true", help="give probabilities of the subclasses too")
+    command.add_argument("--ensemble", action="store_true", help="the mean of the student's generations")
+    return command
+
+
 def _add_looks(subparsers: Any) -> None:
     """The commands that look at a log or at a run."""
     schema = _add(
@@ -218,9 +262,42 @@ def _add_predict(subparsers: Any) -> None:
     )
     command.add_argument("--model", required=True, metavar="DIR", help="RUN/students/METHOD/model")
     command.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="logs, with or without labels")
+    command.add_argument("--dry-run", action="store_true", help="print the plan with output and memory, and stop")
     command.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     command.add_argument(
         "--max-rejects", default="1%", help="share of bad lines above which the job fails (default: 1%%)"
+    )
+
+
+def _add_check_model(subparsers: Any) -> None:
+    command = _add(
+        subparsers,
+        "check-model",
+        "check a new student on labelled rows before it goes live; exit 1 if a limit is broken",
+        commands.check_model_command,
+    )
+    command.add_argument("model", metavar="MODEL", help="the new student: RUN/students/METHOD/model")
+    command.add_argument("--current", metavar="DIR", help="the student that is live now")
+    command.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="logs with labels")
+    command.add_argument("--min-rows", type=int, default=1000, help="fewer rows are an error (default: %(default)s)")
+    command.add_argument("--slice", default="", metavar="COLUMN", help="slices by the 20 most frequent values, too")
+    command.add_argument(
+        "--negative-rate",
+        type=float,
+        help="share of the rows without click that the logs kept (default: as in the log of the new student)",
+    )
+    command.add_argument("--json", metavar="FILE", help="where everything goes as JSON")
+    for flag, default, text in (
+        ("--max-logloss-increase", "0.001", "over the current one, in nats; counts when its 95 %% interval is above"),
+        ("--pcoc-range", "0.9,1.1", "PCOC of all rows; counts when its 95 %% interval lies outside"),
+        ("--slice-pcoc-range", "0.8,1.25", "the same for each slice"),
+        ("--max-churn", "0.05", "mean absolute change of p_click"),
+        ("--max-p99-ms", "5", "milliseconds of one row, 99th percentile"),
+        ("--max-bytes", "none", "of the files that serving reads"),
+    ):
+        command.add_argument(flag, default=default, metavar="LIMIT", help=f"{text}; or none (default: {default})")
+    command.add_argument(
+        "--min-slice-clicks", type=int, default=100, help="slices with fewer have no limit (default: %(default)s)"
     )
 
 

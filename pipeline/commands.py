@@ -198,7 +198,9 @@ def distill_command(options: argparse.Namespace, _: list[str]) -> None:
     _require_targets(run, options.method, config)
     _make_deterministic(options)
     from pipeline.distill import distill
+    from pipeline.read_settings import warn_of_unread
 
+    warn_of_unread(config, [options.method])
     with _writing(run):
         done = distill(run, options.method, config.student_config(options.method))
     _say(done, "student", run.file("students", options.method))
@@ -236,6 +238,7 @@ def report_command(options: argparse.Namespace, _: list[str]) -> None:
 def run_command(options: argparse.Namespace, rest: list[str]) -> None:
     """Runs ``run``."""
     _require_one_worker()
+    from pipeline.refusals import require_none_refused
     from pipeline.run import run_all
 
     methods = [method.strip() for method in options.methods.split(",") if method.strip()]
@@ -264,6 +267,7 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> None:
         print(f"nothing to do: {run.path} is finished")
     _print_tables(run)
     print(f"report: {run.file('report', 'index.html')}")
+    require_none_refused(run, methods)
 
 
 def compare_command(options: argparse.Namespace, _: list[str]) -> None:
@@ -328,6 +332,19 @@ def refit_command(options: argparse.Namespace, rest: list[str]) -> None:
         print(f"students: {run.file('students')} (without test rows there is no report)")
 
 
+def export_command(options: argparse.Namespace, _: list[str]) -> None:
+    """Runs ``export``."""
+    from pipeline.workspace import ensemble_stage, student_stage
+
+    run = _open_run(options)
+    stage = (ensemble_stage if options.ensemble else student_stage)(options.method)
+    run.manifest(stage)
+    from pipeline.export import Asked, export
+
+    asked = Asked(options.served, options.min_count, options.target_bytes, options.subclasses)
+    print(export(run, stage, options.output, asked).as_text())
+
+
 def _print_tables(run: Any) -> None:
     from pipeline.report import read_metrics, terminal_tables
 
@@ -336,7 +353,40 @@ def _print_tables(run: Any) -> None:
 
 def predict_command(options: argparse.Namespace, rest: list[str]) -> None:
     """Runs ``predict``."""
+    from pipeline.beam import default_workers
     from pipeline.predict import predict
 
-    done = predict(options.model, options.input, options.output, _beam_options(options, rest), options.max_rejects)
+    beam_options = _beam_options(options, rest)
+    if options.dry_run:
+        from pipeline.predict_estimate import as_text, estimate_predictions
+
+        print(as_text(estimate_predictions(options.model, options.input, options.workers or default_workers())))
+        return
+    done = predict(options.model, options.input, options.output, beam_options, options.max_rejects)
     _say(done, "predictions", options.output)
+
+
+def check_model_command(options: argparse.Namespace, _: list[str]) -> None:
+    """Runs ``check-model``; exits with 1 if a limit is broken."""
+    from pipeline.check_limits import Limits, bounds, number
+    from pipeline.check_model import CheckSettings, check_model
+    from pipeline.check_text import as_text
+    from pipeline.evaluate import without_nan
+    from pipeline.storage import write_json
+
+    limits = Limits(
+        number(options.max_logloss_increase, "--max-logloss-increase"),
+        bounds(options.pcoc_range, "--pcoc-range"),
+        bounds(options.slice_pcoc_range, "--slice-pcoc-range"),
+        options.min_slice_clicks,
+        number(options.max_churn, "--max-churn"),
+        number(options.max_p99_ms, "--max-p99-ms"),
+        number(options.max_bytes, "--max-bytes"),
+    )
+    settings = CheckSettings(limits, options.min_rows, options.slice, options.negative_rate)
+    found = check_model(options.model, options.input, options.current, settings)
+    if options.json:
+        write_json(options.json, without_nan(found))
+    print(as_text(found))
+    if found["broken"]:
+        raise SystemExit(1)

@@ -14,12 +14,13 @@ from typing import Any
 
 from features.spec import ExamplesSpec
 from pipeline import storage
-from pipeline.compare_jobs import make_teacher, train_students
+from pipeline.compare_jobs import is_made, make_teacher, train_students
 from pipeline.compare_plan import COMPARISON, FOLDER, Cell, Job, Plan
 from pipeline.compare_tables import Results, comparison_json
 from pipeline.config import Config, plain
 from pipeline.evaluate import without_nan
 from pipeline.progress import Progress
+from pipeline.read_settings import warn_of_unread
 from pipeline.settings import require
 from pipeline.side_by_side import available_memory, processes_that_fit, run_side_by_side
 from pipeline.stage_inputs import require_blocks, require_local, require_validation
@@ -50,6 +51,7 @@ def compare(run: Run, config: Config, parallel: int | None = None, deterministic
     require_blocks(spec)
     require_validation(spec)
     plan = Plan.of(run, config)
+    warn_of_unread(config, [arm.method for arm in plan.arms.values()])
     _make_rows(run, plan)
     work = _Work(config, parallel or _processes(spec, plan), deterministic)
     work.make_teachers([job.cell for job in [*plan.trials(), *plan.jobs({})]])
@@ -107,12 +109,12 @@ class _Work:
         self._config, self._processes, self._deterministic = config, processes, deterministic
 
     def make_teachers(self, cells: Sequence[Cell]) -> None:
-        """Makes the teachers of these cells, and the targets of each of them."""
+        """Makes the teachers of these cells, and the targets of each of them, unless they are there."""
         by_teacher = defaultdict(list)
         for cell in dict.fromkeys(cells):
             if cell.teacher is not None:
                 by_teacher[cell.teacher_run.path].append(cell)
-        calls = [(group, self._config) for group in by_teacher.values()]
+        calls = [(group, self._config) for group in by_teacher.values() if not is_made(group, self._config)]
         self._run(make_teacher, calls, "teachers", len(calls))
 
     def train(self, jobs: Sequence[Job], title: str) -> None:

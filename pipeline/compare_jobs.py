@@ -27,14 +27,15 @@ from pipeline.compare_results import Floats, JudgedRows, write_scores
 from pipeline.config import Config
 from pipeline.derive import derive
 from pipeline.fitting import Circumstances
+from pipeline.keys import derived_key, targets_key, teacher_key
 from pipeline.precompute import precompute
 from pipeline.side_by_side import Report
 from pipeline.stage_inputs import example_files
 from pipeline.student_data import StudentData
 from pipeline.student_part import TrainedStudent, train_student
-from pipeline.subset import subset_targets
+from pipeline.subset import has_targets, subset_targets
 from pipeline.train_teacher import train_teacher
-from pipeline.workspace import TARGETS, Run, derived_stage
+from pipeline.workspace import TARGETS, TEACHER, Run, derived_stage
 
 
 def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Report) -> None:
@@ -52,8 +53,7 @@ def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Re
     run, options = first.teacher_run, make_options()
     with _quiet(), _naming(run.path), run.lock():
         train_teacher(run, first.teacher)
-        # What another comparison has stored is kept: students that need no embeddings do not look at them.
-        precompute(run, options, first.embedding or (run.origin(TARGETS) or {}).get("embedding", 0))
+        precompute(run, options, _embedding(first))
         for source in first.sources:
             derive(run, source, config.derived, options)
         for cell in cells:
@@ -62,10 +62,39 @@ def make_teacher(cells: Sequence[Cell], config: Config, threads: int, report: Re
     report(1, "")
 
 
+def is_made(cells: Sequence[Cell], config: Config) -> bool:
+    """Whether :func:`make_teacher` would find nothing to do for the cells of one teacher."""
+    first = cells[0]
+    assert first.teacher is not None
+    run = first.teacher_run
+    if not storage.exists(run.file(TEACHER, "manifest.json")):
+        return False
+    if not run.is_done(TEACHER, teacher_key(run, first.teacher)):
+        return False
+    if not run.is_done(TARGETS, targets_key(run, _embedding(first))):
+        return False
+    derived = all(run.is_done(derived_stage(name), derived_key(run, name, config.derived)) for name in first.sources)
+    others = [cell for cell in cells if cell.run != run]
+    return derived and all(has_targets(run, cell.run, stage) for cell in others for stage in _stages(cell))
+
+
+def _embedding(cell: Cell) -> int:
+    """Floats of the embeddings to store beside the logits of a cell's teacher.
+
+    What another comparison has stored is kept: students that need no embeddings do not look at them.
+    """
+    return cell.embedding or int((cell.teacher_run.origin(TARGETS) or {}).get("embedding", 0))
+
+
+def _stages(cell: Cell) -> list[str]:
+    """The stages of the targets of a cell."""
+    return [TARGETS, *map(derived_stage, cell.sources)]
+
+
 def _fill(cell: Cell, teacher: Run) -> None:
     """Gives a cell the targets of its rows."""
     with cell.run.lock():
-        for stage in (TARGETS, *map(derived_stage, cell.sources)):
+        for stage in _stages(cell):
             subset_targets(teacher, cell.run, stage)
 
 
@@ -121,6 +150,7 @@ def _record(job: Job, trained: TrainedStudent, data: StudentData) -> dict[str, A
         "history": trained.history[["rows_seen", "valid_logloss"]].to_dict("list"),
         "parameters": weights,
         "bytes": 4 * (weights + statistics),
+        **({} if trained.gate_entropy is None else {"gate_entropy": trained.gate_entropy}),
     }
 
 
@@ -147,7 +177,8 @@ def _naming(what: str) -> Iterator[None]:
 
 def click_logits(student: Student, calibration: Calibration, files: ShardFiles) -> Floats:
     """Calibrated click logits of a student on all rows of a split, in their order: float64 [rows]."""
-    score = tf.function(lambda batch: click_logit(student(batch, training=False)), reduce_retracing=True)
+    call = tf.autograph.experimental.do_not_convert(lambda batch: click_logit(student(batch, training=False)))
+    score = tf.function(call, reduce_retracing=True)
     found = [score(batch).numpy() for batch in evaluation_batches(files)]
     logits: Floats = calibration.apply(np.concatenate(found).astype(np.float64))
     return logits

@@ -222,10 +222,8 @@ class Plan:
         """The trials: the settings as they are, and random ones around them, the same in all arms that have them."""
         for rows in self.settings.shares if self.settings.trials else ():
             for name, arm in self.arms.items():
-                settings = self._student(arm, rows)
-                space = {
-                    key: kind for key, kind in student_space(METHODS[arm.method]).items() if key not in arm.student
-                }
+                settings, config = self._student(arm, rows), arm.student_config(self.config)
+                space = {key: kind for key, kind in student_space(arm.method, config).items() if key not in arm.student}
                 for trial in range(self.settings.trials):
                     drawn = draw(space, SharedDraws(trial), settings) if trial else present(space, settings)
                     yield replace(self._job(name, arm, rows, 0, {**settings, **drawn}), trial=trial)

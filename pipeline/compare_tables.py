@@ -270,9 +270,16 @@ def _arms(plan: Plan, results: Results) -> list[dict[str, Any]]:
             "description": plan.arms[arm].description,
             "teacher": dict(plan.arms[arm].teacher),
             "settings": plain(found[0].job.config),
+            **_gate_entropy(found),
         }
         for (arm, fraction), found in results.students.items()
     ]
+
+
+def _gate_entropy(found: Sequence[Result]) -> dict[str, float]:
+    """The mean over the seeds of the entropy of a gate over a teacher's members; nothing for students without one."""
+    entropies = [result.record["gate_entropy"] for result in found if "gate_entropy" in result.record]
+    return {"gate_entropy": float(np.mean(entropies))} if entropies else {}
 
 
 def _each(results: Results) -> Iterator[tuple[str, float, Result]]:

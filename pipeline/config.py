@@ -79,6 +79,22 @@ class Config:
         config: StudentConfig = build(StudentConfig, values, f"student ({method})")
         return config
 
+    def own_settings(self, method: str) -> set[str]:
+        """Names of the settings that were given for the student of one method alone.
+
+        Not among them is a value that it would have anyway, nor one that every method has been given: so it stands in
+        the resolved settings of a run, whose methods have all settings each.
+        """
+        preset = {**self._preset.student, **self._preset.methods.get(method, {})}
+        common = _converted({**dataclasses.asdict(StudentConfig()), **preset, **self.student})
+        own = _converted(self.methods.get(method, {}))
+        others = [_converted(self.methods.get(name, {})) for name in METHODS]
+        return {
+            name
+            for name, value in own.items()
+            if value != common[name] and not all(name in other and other[name] == value for other in others)
+        }
+
     def embedding_for(self, methods: typing.Iterable[str]) -> int:
         """Floats of the embeddings to store: those of ``targets``, else some if a student of these methods needs them.
 
@@ -106,6 +122,12 @@ class Config:
         }
 
 
+def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Known settings of students as values of their types."""
+    types = typing.get_type_hints(StudentConfig)
+    return {name: convert(value, types[name], name) for name, value in values.items()}
+
+
 def plain(config: Any) -> dict[str, Any]:
     """A dataclass of settings as plain JSON values."""
     return {
@@ -115,7 +137,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 def of_training(config: StudentConfig) -> dict[str, Any]:
     """The settings of a student that its weights follow from, as plain JSON values."""
-    return {key: value for key, value in plain(config).items() if key != "gate"}
+    return {key: value for key, value in plain(config).items() if key not in ("gate", "served")}
 
 
 def narrow(config: Any, kind: type[T]) -> T:

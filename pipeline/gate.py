@@ -11,7 +11,7 @@ import math
 import sys
 from dataclasses import dataclass
 
-from features.errors import ConfigError
+from features.errors import RefusedError
 from models.estimates import subclass_click_logits
 from models.methods import METHODS
 from models.metrics import ClickMetrics, paired_difference
@@ -80,7 +80,7 @@ def require_good_teacher(run: Run, method: str, config: StudentConfig) -> None:
         config: its ``gate`` says what happens to a worse teacher: it is refused, warned of, or not looked at (off).
 
     Raises:
-        ConfigError: the teacher is refused.
+        RefusedError: the teacher is refused.
     """
     stage = target_stage(METHODS[method].source)
     if config.gate == "off" or METHODS[method].target == "none" or not _can_be_tried(run, stage):
@@ -94,7 +94,7 @@ def require_good_teacher(run: Run, method: str, config: StudentConfig) -> None:
         return
     rule = "The teacher must not be clearly worse than the student without one on the validation rows."
     if config.gate == "refuse":
-        raise ConfigError(
+        raise RefusedError(
             f"{rule} Received: {found} ({run.file(stage)}, {run.file(BASELINE)}); train a better teacher, or set the "
             "student's gate to warn or off."
         )

@@ -87,7 +87,7 @@ def student_key(run: Run, method: str, config: StudentConfig, original: Run | No
     """The key of a student: settings, examples, the targets if it needs them; see :func:`teacher_key`."""
     repeated = _repeated(original, student_stage(method))
     sources = student_sources(run, method, config.needs_embeddings)
-    return digest({"settings": of_training(config), **sources, **repeated})
+    return digest({"settings": of_training(config), "served": config.served, **sources, **repeated})
 
 
 def student_sources(run: Run, method: str, embeddings: bool = False) -> dict[str, str | None]:
@@ -98,9 +98,25 @@ def student_sources(run: Run, method: str, embeddings: bool = False) -> dict[str
         method: of the student.
         embeddings: whether it learns from the teacher's embeddings.
     """
-    stage = target_stage(METHODS[method].source)
-    targets = run.identity(stage) if METHODS[method].needs_targets or embeddings else None
+    stage, targets = target_stage(METHODS[method].source), None
+    if embeddings:
+        targets = run.identity(stage)
+    elif METHODS[method].needs_targets:
+        targets = logits_identity(run, stage)
     return {"examples": run.identity(EXAMPLES), "targets": targets}
+
+
+def logits_identity(run: Run, stage: str) -> str:
+    """A hash of what the logits of targets follow from: the same, whether there are embeddings beside them or not.
+
+    Derived targets are known by their fingerprint, which says of what targets they are.
+    """
+    manifest = run.manifest(stage)
+    return digest({name: value for name, value in manifest.items() if name not in _OF_EMBEDDINGS})
+
+
+# The key says how many floats there are, and the checksums of shards are of logits and embeddings together.
+_OF_EMBEDDINGS = ("key", "shards", "embedding", "explained", "head")
 
 
 def finished_students(run: Run) -> list[str]:
@@ -122,11 +138,11 @@ def _is_current(run: Run, method: str) -> bool:
     """Whether a finished student was made from what the run holds now."""
     sources = run.manifest(student_stage(method)).get("sources", {})
     # Without targets in its manifest, it is one that needed none.
-    embeddings = bool(sources.get("targets"))
-    if (METHODS[method].needs_targets or embeddings) and not _has_targets(run, METHODS[method].source):
+    if not sources.get("targets"):
+        return not METHODS[method].needs_targets and bool(sources == student_sources(run, method))
+    if not _has_targets(run, METHODS[method].source):
         return False
-    expected: dict[str, str | None] = student_sources(run, method, embeddings)
-    return bool(sources == expected)
+    return any(sources == student_sources(run, method, embeddings) for embeddings in (False, True))
 
 
 def _has_targets(run: Run, source: str) -> bool:

@@ -21,7 +21,7 @@ from pipeline.keys import require_current, targets_key
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.settings import require
 from pipeline.shard_jobs import over_shards, work_file
-from pipeline.teacher_embeddings import find_projection, projection_path, read_projection
+from pipeline.teacher_embeddings import find_projection, projection_path, read_projection, require_embeddings
 from pipeline.workspace import EXAMPLES, TARGETS, TEACHER, Run
 
 
@@ -130,6 +130,7 @@ def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
         embedding: floats of the teacher's embeddings to store with its logits; 0 for none.
 
     Raises:
+        ArtifactError: the teacher is stale, or embeddings are asked of one that is older than them.
         ConfigError: there are cross-fitted teachers, whose embeddings have nothing in common, or the teacher's last
             hidden layer has fewer floats.
     """
@@ -139,8 +140,11 @@ def precompute(run: Run, options: PipelineOptions, embedding: int = 0) -> bool:
         return False
     manifest = run.manifest(TEACHER)
     require(not (embedding and manifest["folds"]), "embedding must be 0 with cross-fitting", embedding)
-    run.begin(TARGETS, key)
     teacher, slices = TeacherFiles.of(run.file(TEACHER), manifest), manifest.get("slices", {})
+    if embedding:
+        # What can be said before finished targets are removed is said before.
+        require_embeddings(run, teacher, embedding, options, slices)
+    run.begin(TARGETS, key)
     members = _members_of(manifest)
     embedded = find_projection(run, teacher, embedding, options, slices) if embedding else {}
     shards, folder = [shard for split in SPLITS for shard in run.shards(split)], run.file(TARGETS)

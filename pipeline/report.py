@@ -14,6 +14,7 @@ from pipeline import storage
 from pipeline.compare_plan import COMPARISON, FOLDER
 from pipeline.inspect_run import inspect
 from pipeline.keys import evaluation_key
+from pipeline.refusals import refusal_notes
 from pipeline.report_comparison import Comparison
 from pipeline.report_data import ReportData
 from pipeline.report_page import render
@@ -103,7 +104,7 @@ def _with_models(run: Run, comparison: Comparison | None) -> ReportData:
         comparison=comparison,
         tables=inspect(run),
         provenance=[*of_examples(run), *of_models(run, found)],
-        notes=[*_notes(found), *_of_other_examples(run, comparison)],
+        notes=[*refusal_notes(run), *_notes(found), *_of_other_examples(run, comparison)],
     )
 
 

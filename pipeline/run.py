@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from features.errors import RefusedError
 from features.schema import Schema
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.derive import derive
 from pipeline.keys import is_complete, needed_sources
+from pipeline.packages import package_versions
 from pipeline.precompute import precompute
 from pipeline.preprocess import preprocess
+from pipeline.read_settings import warn_of_unread
+from pipeline.refusals import write_refusals
 from pipeline.report import report
 from pipeline.settings import require
 from pipeline.workspace import Run
-
-PACKAGES = (
-    "ctr-distill",
-    "apache-beam",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "tensorflow",
-    "tf-keras",
-    "tensorflow-recommenders",
-    "lightgbm",
-)
 
 
 def run_all(
@@ -45,6 +36,9 @@ def run_all(
     deterministic: bool = False,
 ) -> bool:
     """Runs preprocess, train-teacher, precompute, derive, distill, evaluate and report.
+
+    A student that the gate refuses stops nothing: the others are made, evaluated and reported, with the reason beside
+    them (see :mod:`pipeline.refusals`).
 
     Args:
         run: the run directory; the caller holds its lock.
@@ -73,17 +67,30 @@ def run_all(
         return False
     # TensorFlow takes seconds to import; a finished run is left before this.
     before_training()
-    from pipeline.distill import distill
     from pipeline.evaluate import evaluate
     from pipeline.train_teacher import train_teacher
 
+    warn_of_unread(config, methods)
     train_teacher(run, config.teacher_config(), parallel, deterministic)
     make_targets(run, config, methods, options)
-    for method in methods:
-        distill(run, method, config.student_config(method))
+    refused = _make_students(run, config, methods)
     evaluate(run)
+    write_refusals(run, refused)
     report(run)
     return True
+
+
+def _make_students(run: Run, config: Config, methods: Sequence[str]) -> dict[str, str]:
+    """Trains the students of these methods; returns why some of them were refused, by method."""
+    from pipeline.distill import distill
+
+    refused = {}
+    for method in methods:
+        try:
+            distill(run, method, config.student_config(method))
+        except RefusedError as error:
+            refused[method] = str(error)
+    return refused
 
 
 def make_targets(run: Run, config: Config, methods: Sequence[str], options: PipelineOptions) -> None:
@@ -95,13 +102,7 @@ def make_targets(run: Run, config: Config, methods: Sequence[str], options: Pipe
 
 def write_provenance(run: Run, config: Config) -> None:
     """Writes the resolved settings and the versions of the packages, unless they stand there already."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    text = yaml.safe_dump({**config.to_json(), "packages": versions}, sort_keys=False)
+    text = yaml.safe_dump({**config.to_json(), "packages": package_versions()}, sort_keys=False)
     path = run.file("config.yaml")
     if not storage.exists(path) or storage.read_text(path) != text:
         storage.write_bytes(path, text.encode())

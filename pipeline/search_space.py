@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from models.methods import Method
+from pipeline.read_settings import unread_by_student, unread_by_teacher
+from pipeline.settings import StudentConfig, TeacherConfig
 
 
 class Suggests(Protocol):
@@ -92,7 +93,7 @@ _TRAINING: Space = {
 }
 
 # Subclasses and their losses are for the students: the teacher's own validation logloss says nothing on them.
-TEACHER_SPACE: Space = {
+_TEACHER: Space = {
     **_TRAINING,
     "min_count": Around(4, whole=True),
     "embedding_dim": Choice((4, 8, 16)),
@@ -102,16 +103,33 @@ TEACHER_SPACE: Space = {
     "smoothing": Around(5),
     "crosses": Choice((0, 50, 150, 300)),
 }
-"""Of the teacher."""
 
-_TARGETS: Space = {"alpha": Between(0.2, 1.0), "temperature": Around(3)}
-_SUBCLASSES: Space = {"within_weight": Between(0.0, 1.0)}
+# What makes a student larger is left as it is.
+_STUDENT: Space = {
+    **_TRAINING,
+    "alpha": Between(0.2, 1.0),
+    "temperature": Around(3),
+    "within_weight": Between(0.0, 1.0),
+}
 
 
-def student_space(method: Method) -> Space:
-    """Of a method's student, without what the method does not read, and what makes a student larger."""
-    from_teacher = {"none": {}, "class": _TARGETS, "subclass": {**_TARGETS, **_SUBCLASSES}}
-    return {**_TRAINING, **from_teacher[method.target]}
+def teacher_space(config: TeacherConfig) -> Space:
+    """Of a teacher with these settings, without what it does not read."""
+    return _without(_TEACHER, unread_by_teacher(config))
+
+
+def student_space(method: str, config: StudentConfig) -> Space:
+    """Of a method's student with these settings, without what it does not read, and what makes a student larger.
+
+    Args:
+        method: a key of :data:`models.methods.METHODS`.
+        config: the present settings; a trial has one generation.
+    """
+    return _without(_STUDENT, unread_by_student(method, replace(config, generations=1)))
+
+
+def _without(space: Space, names: Set[str]) -> Space:
+    return {name: kind for name, kind in space.items() if name not in names}
 
 
 def present(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:

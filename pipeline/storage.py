@@ -306,6 +306,21 @@ def write_json(path: str, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def link(source: str, path: str) -> bool:
+    """Gives a local file a second name; whether the file now has it: not every file system can.
+
+    Files are published or removed, never written to where they lie: what becomes of one name is nothing to the other.
+    """
+    if is_remote(source) or is_remote(path):
+        return False
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.link(source, path)
+    except OSError:
+        return os.path.exists(path) and os.path.samefile(source, path)
+    return True
+
+
 def read_json(path: str) -> Any:
     """Reads a JSON file.
 

@@ -179,10 +179,21 @@ def _place(entry: Mapping[str, Any]) -> tuple[str, int, int]:
     return entry["source"], entry["start"], entry["end"]
 
 
+def has_targets(run: Run, chosen: Run, stage: str = TARGETS) -> bool:
+    """Whether a subset has what :func:`subset_targets` would give it."""
+    there = storage.exists(chosen.file(stage, "manifest.json"))
+    return there and chosen.is_done(stage, _targets_key(run, chosen, stage))
+
+
+def _targets_key(run: Run, chosen: Run, stage: str) -> str:
+    return digest({"sources": {EXAMPLES: chosen.identity(EXAMPLES)}, "targets": run.identity(stage)})
+
+
 def subset_targets(run: Run, chosen: Run, stage: str = TARGETS) -> None:
     """Gives a subset the targets of its rows, unless it has them.
 
-    They stand for their teacher, which stays where it is.
+    They stand for their teacher, which stays where it is. Of validation and test rows a subset has all, so their
+    shards are the run's own files under a second name, where the file system has hard links.
 
     Args:
         run: with finished targets, and the examples that the subset is of.
@@ -199,11 +210,12 @@ def subset_targets(run: Run, chosen: Run, stage: str = TARGETS) -> None:
             f"A subset must be one of the run's examples. Received: {chosen.path} of others than {run.path}."
         )
     sources = {EXAMPLES: chosen.identity(EXAMPLES)}
-    key = digest({"sources": sources, "targets": run.identity(stage)})
+    key = _targets_key(run, chosen, stage)
     if chosen.is_done(stage, key):
         return
     chosen.begin(stage, key)
     manifest = run.manifest(stage)
+    entries = {shard["path"]: shard for shard in manifest["shards"] if _link(run, chosen, stage, shard)}
     examples = {shard["path"]: shard for shard in run.manifest(EXAMPLES)["shards"]}
     rows = ChosenRows(told["share"], told["seed"])
 
@@ -220,5 +232,13 @@ def subset_targets(run: Run, chosen: Run, stage: str = TARGETS) -> None:
     if "head" in manifest:
         with storage.open_read(run.file(stage, manifest["head"])) as file:
             storage.write_bytes(chosen.file(stage, manifest["head"]), file.read())
-    shards = write_shards(chosen.file(stage), manifest["shards"], write)
+    others = [shard for shard in manifest["shards"] if shard["path"] not in entries]
+    entries |= {shard["path"]: shard for shard in write_shards(chosen.file(stage), others, write)}
+    shards = [entries[shard["path"]] for shard in manifest["shards"]]
     chosen.finish(stage, key, {**manifest, "key": key, "sources": sources, "shards": shards})
+
+
+def _link(run: Run, chosen: Run, stage: str, shard: Shard) -> bool:
+    """Takes over a shard of which all rows are chosen, if that can be done without a copy."""
+    path = shard["path"]
+    return shard["split"] != SPLITS[0] and storage.link(run.file(stage, path), chosen.file(stage, path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from features.errors import ConfigError
 from models.projections import Moments, Projection
 from pipeline import storage
 from pipeline.arrays import read_arrays, write_arrays
+from pipeline.beam import run_pipeline
 from pipeline.loaded_teacher import LoadedTeacher, TeacherFiles
 from pipeline.shard_jobs import over_shards, work_file
 from pipeline.stored_rows import blocks_of
@@ -33,7 +35,6 @@ class MomentsOfShard(beam.DoFn):
         examples: folder of the examples.
         moments: folder of what is written.
         every: of so many rows one is looked at.
-        embedding: E that is asked for.
         slices: see :class:`pipeline.precompute.ScoreShard`.
     """
 
@@ -44,11 +45,10 @@ class MomentsOfShard(beam.DoFn):
         examples: str,
         moments: str,
         every: int,
-        embedding: int,
         slices: Mapping[str, int] | None = None,
     ) -> None:
         self._teacher, self._examples, self._moments = teacher, examples, moments
-        self._every, self._embedding, self._slices = every, embedding, slices or {}
+        self._every, self._slices = every, slices or {}
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -68,13 +68,56 @@ class MomentsOfShard(beam.DoFn):
     def _moments_of(self, shard: dict[str, Any]) -> Iterator[Moments]:
         for block in blocks_of(storage.join(self._examples, shard["path"])):
             rows = block.take(slice(None, None, self._every))
-            hidden = self._loaded.embed(rows, training=True, time_slice=self._slices.get(shard["path"]))
-            if hidden.shape[1] < self._embedding:
+            yield Moments.of(self._loaded.embed(rows, training=True, time_slice=self._slices.get(shard["path"])))
+
+
+class RequireWidth(beam.DoFn):
+    """Refuses embeddings of more floats than the teacher's last hidden layer has for the first row of a shard.
+
+    Args:
+        teacher: whose hidden layer.
+        examples: folder of the examples.
+        embedding: E that is asked for.
+        slices: see :class:`pipeline.precompute.ScoreShard`.
+    """
+
+    def __init__(self, *, teacher: TeacherFiles, examples: str, embedding: int, slices: Mapping[str, int]) -> None:
+        self._teacher, self._examples, self._embedding, self._slices = teacher, examples, embedding, slices
+
+    def process(self, shard: dict[str, Any]) -> None:
+        """Looks at a training shard with rows, given by its entry in the examples' manifest."""
+        teacher, time_slice = LoadedTeacher(self._teacher), self._slices.get(shard["path"])
+        for block in itertools.islice(blocks_of(storage.join(self._examples, shard["path"])), 1):
+            width = teacher.embed(block.take(slice(1)), training=True, time_slice=time_slice).shape[1]
+            if width < self._embedding:
                 raise ConfigError(
-                    f"embedding must be at most the {hidden.shape[1]} floats of the teacher's last hidden layer. "
+                    f"embedding must be at most the {width} floats of the teacher's last hidden layer. "
                     f"Received: {self._embedding}."
                 )
-            yield Moments.of(hidden)
+
+
+def require_embeddings(
+    run: Run, teacher: TeacherFiles, embedding: int, options: PipelineOptions, slices: Mapping[str, int]
+) -> None:
+    """Makes sure that a teacher has embeddings of so many floats; nothing is written.
+
+    It takes a job of one row, because the launcher may have no TensorFlow.
+
+    Args:
+        run: with examples and the teacher.
+        teacher: whose hidden layer.
+        embedding: E, at least 1.
+        options: of Beam.
+        slices: see :class:`pipeline.precompute.ScoreShard`.
+
+    Raises:
+        ArtifactError: the teacher is older than embeddings.
+        ConfigError: its hidden layer has fewer floats.
+    """
+    work = RequireWidth(teacher=teacher, examples=run.file(EXAMPLES), embedding=embedding, slices=slices)
+    pipeline = beam.Pipeline(options=options)
+    _ = pipeline | "Shard" >> beam.Create(run.filled_shards("train")[:1]) | "Look" >> beam.ParDo(work)
+    run_pipeline(pipeline)
 
 
 def find_projection(
@@ -87,29 +130,19 @@ def find_projection(
     Args:
         run: whose stage of the targets has begun.
         teacher: whose hidden layers.
-        embedding: E, at least 1.
+        embedding: E, which :func:`require_embeddings` has found to be there.
         options: of Beam.
         slices: see :class:`pipeline.precompute.ScoreShard`.
 
     Returns:
         what the manifest of the targets says of it: ``embedding``, ``explained`` (share of the variance that is kept)
         and, but for a gated teacher, ``head`` (file of the head: kernel [E, K] and bias [K]).
-
-    Raises:
-        ConfigError: the hidden layer has fewer floats.
     """
     path = projection_path(run)
     if not storage.exists(path):
         shards, moments = run.filled_shards("train"), storage.join(run.file(TARGETS), storage.WORK, "moments")
         every = math.ceil(sum(shard["rows"] for shard in shards) / _MOST_ROWS)
-        work = MomentsOfShard(
-            teacher=teacher,
-            examples=run.file(EXAMPLES),
-            moments=moments,
-            every=every,
-            embedding=embedding,
-            slices=slices,
-        )
+        work = MomentsOfShard(teacher=teacher, examples=run.file(EXAMPLES), moments=moments, every=every, slices=slices)
         over_shards("precompute, directions", shards, work, options, moments, ".npz")
         _write(run, [work_file(moments, shard, ".npz") for shard in shards], embedding)
         storage.remove(moments)

@@ -11,8 +11,9 @@ from features.errors import ConfigError
 from models.methods import METHODS
 from pipeline.config import Config, build, plain
 from pipeline.keys import student_sources
+from pipeline.read_settings import warn_of_unread
 from pipeline.search import Found, Report, Task, Train, search
-from pipeline.search_space import TEACHER_SPACE, student_space
+from pipeline.search_space import student_space, teacher_space
 from pipeline.settings import StudentConfig, TeacherConfig
 from pipeline.workspace import EXAMPLES, TEACHER, Run
 
@@ -40,12 +41,12 @@ def make_task(run: Run, model: str, config: Config) -> Task:
     Cross-fitting and trees are left out of the search of a teacher: one neural teacher is trained in each trial.
     """
     if model == TEACHER:
-        settings = plain(config.teacher_config())
+        teacher = config.teacher_config()
         sources = {EXAMPLES: run.identity(EXAMPLES)}
-        return Task(model, TEACHER_SPACE, settings, {"folds": 0, "boosted": 0.0}, sources)
+        return Task(model, teacher_space(teacher), plain(teacher), {"folds": 0, "boosted": 0.0}, sources)
     student = config.student_config(model)
     learnt = student_sources(run, model, student.needs_embeddings)
-    return Task(model, student_space(METHODS[model]), plain(student), {"generations": 1}, learnt)
+    return Task(model, student_space(model, student), plain(student), {"generations": 1}, learnt)
 
 
 def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
@@ -65,6 +66,7 @@ def tune(run: Run, model: str, config: Config, seconds: float) -> Found:
         TrainingError: no trial could be evaluated.
     """
     task = make_task(run, model, config)
+    warn_of_unread(config, [] if model == TEACHER else [model])
     # Imported here, so that wrong settings are found before TensorFlow is imported.
     from pipeline.stage_inputs import require_local, require_validation
 

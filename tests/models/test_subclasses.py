@@ -5,11 +5,18 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import special
 from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import normalized_mutual_info_score
 
-from models.subclasses import SubclassHealth, normalized_mutual_information
+from models.subclasses import (
+    SubclassHealth,
+    class_blocks,
+    class_logits,
+    log_softmax,
+    normalized_mutual_information,
+)
 
 ROWS, S, KINDS = 5000, 4, 6
 
@@ -21,6 +28,29 @@ def sample(noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for c in (0, 1):
         logits[np.arange(ROWS), c * S + kinds % S] += 2.0
     return logits.astype(np.float32), labels, kinds
+
+
+@pytest.mark.parametrize(
+    ("z", "expected"),
+    [
+        # log(1 + 2) and log(3 + 4): the odds of the classes are 7 to 3.
+        (np.log([[1.0, 2.0, 3.0, 4.0]]), np.log([[3.0, 7.0]])),
+        ([[0.3, -0.2]], [[0.3, -0.2]]),
+        ([[1000.0, 1000.0, -1000.0, -1000.0]], [[1000 + math.log(2), -1000 + math.log(2)]]),
+        ([[-math.inf, 0.5, -math.inf, -math.inf]], [[0.5, -math.inf]]),
+        (np.zeros((0, 6)), np.zeros((0, 2))),
+    ],
+)
+def test_class_logits_by_hand(z: object, expected: object) -> None:
+    np.testing.assert_allclose(class_logits(np.asarray(z)), np.asarray(expected), rtol=1e-15)
+
+
+def test_class_logits_and_conditionals_agree_with_scipy() -> None:
+    z = sample(noise=5.0)[0]
+    blocks = z.astype(np.float64).reshape(ROWS, 2, S)
+    np.testing.assert_array_equal(class_blocks(z), blocks)
+    np.testing.assert_allclose(class_logits(z), special.logsumexp(blocks, axis=2), rtol=1e-13)
+    np.testing.assert_allclose(log_softmax(blocks), special.log_softmax(blocks, axis=2), rtol=1e-12, atol=1e-13)
 
 
 def test_agrees_with_scipy() -> None:

@@ -45,6 +45,8 @@ def test_arms_of_a_file_come_first() -> None:
         (["subclas"], {}, r"Received: subclas \(--methods\). Did you mean subclass\?"),
         (["x"], {"x": {}}, r"An arm must have a method, .* \(arms.x\)"),
         (["x"], {"x": {"method": "none"}}, r"An arm must have a method"),
+        (["x"], {"x": {"method": ["kd"]}}, r"An arm must have a method, .* Received: .*\['kd'\].* \(arms.x\)"),
+        (["x"], {"x": {"method": "kd", "name": "y"}}, r"Received: name \(arms.x\)"),
         (["x"], {"x": {"method": "kd", "students": {}}}, r"Did you mean student\?"),
         (["x"], {"x": {"method": "kd", "student": 3}}, r"Section student must hold settings"),
         (["x"], {"x": {"method": "kd", "own_rows": 3}}, r"own_rows must be true or false"),
@@ -55,7 +57,19 @@ def test_what_is_not_well_formed_is_said(names: list[str], given: dict[str, Any]
         find_arms(names, given)
 
 
-def test_a_wrong_setting_is_said() -> None:
-    arm = find_arms(["x"], {"x": {"method": "kd", "student": {"alfa": 1}}})["x"]
-    with pytest.raises(ConfigError, match=r"Did you mean alpha\?"):
-        arm.student_config(Config())
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        ("student", {"alfa": 1}, r"Received: alfa \(arms\.x\.student\)\. Did you mean alpha\?$"),
+        ("student", {"alpha": "much"}, r"type float\. Received: 'much' \(arms\.x\.student, alpha\)\.$"),
+        ("student", {"alpha": 2}, r"^alpha must be in \[0, 1\]\. Received: 2\.0 \(arms\.x\.student\)\.$"),
+        ("student", {"ranking_rows": 8}, r"^ranking_rows must be left out .* Received: 8 \(arms\.x\.student\)\.$"),
+        ("student", {"within_weight": 1}, r"^within_weight must be left out .* 1\.0 \(arms\.x\.student\)\.$"),
+        ("teacher", {"boosted_trees": 8}, r"^boosted_trees must be left out .* 8 \(arms\.x\.teacher\)\.$"),
+        ("teacher", {"folds": 3}, r"^folds must be 0 or divide 10\. Received: 3 \(arms\.x\.teacher\)\.$"),
+    ],
+)
+def test_a_wrong_setting_is_said_with_its_arm(section: str, settings: dict[str, Any], message: str) -> None:
+    arm = find_arms(["x"], {"x": {"method": "kd", section: settings}})["x"]
+    with pytest.raises(ConfigError, match=message):
+        _ = arm.student_config(Config()) if section == "student" else arm.teacher_config(Config())

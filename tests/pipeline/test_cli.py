@@ -40,10 +40,12 @@ COMMANDS = (
     "compare",
     "tune",
     "refit",
+    "export",
     "schema",
     "inspect",
     "verify",
     "predict",
+    "check-model",
 )
 
 
@@ -104,6 +106,7 @@ MISTAKES: dict[str, tuple[Callable[[Places], list[str]], str]] = {
             ["report"],
             ["tune"],
             ["refit", "--output", "new"],
+            ["export", "--method", "kd", "--output", "new"],
         )
     },
     "run is a file": (
@@ -225,6 +228,18 @@ MISTAKES: dict[str, tuple[Callable[[Places], list[str]], str]] = {
     "refit into the run itself": (
         lambda p: ["refit", "--run", p.run, "--output", p.run],
         "--output must be a new folder, or a refit of the same run. Received: .*, which is a run of its own",
+    ),
+    "export before distill": (
+        lambda p: ["export", "--run", p.examples, "--method", "kd", "--output", f"{p.folder}/export"],
+        "The run must hold finished students/kd. .*make it with `ctr-distill distill --method kd --run",
+    ),
+    "export into what is there": (
+        lambda p: ["export", "--run", p.run, "--method", "kd", "--output", p.examples],
+        "--output must be a new or empty local folder. Received: ",
+    ),
+    "unknown precision": (
+        lambda p: ["export", "--run", p.run, "--method", "kd", "--output", f"{p.folder}/export", "--served", "int4"],
+        "argument --served: invalid choice: 'int4' .*float16",
     ),
     "no command": (lambda p: [], "required: COMMAND"),
     "unknown preset": (

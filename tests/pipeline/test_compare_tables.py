@@ -34,7 +34,8 @@ def found_of(run: Run, names: str = "hard,kd", **sections: Any) -> dict[str, Any
         logits = np.full(len(rows.labels), SHIFTS.get(job.arm, 0.0) + job.seed)
         write_scores(job.path, logits, rows.judge(logits))
         history = {"rows_seen": [10.0, 20.0], "valid_logloss": [0.7, 0.6]}
-        storage.write_json(f"{job.path}.json", {"history": history, "parameters": 5, "bytes": 28})
+        gate = {"gate_entropy": 0.3 + 0.2 * job.seed} if job.arm == "kd" else {}
+        storage.write_json(f"{job.path}.json", {"history": history, "parameters": 5, "bytes": 28, **gate})
     return comparison_json(plan, Results.read(plan, jobs))
 
 
@@ -48,6 +49,7 @@ def test_figures_of_given_logits(run: Run) -> None:
     churn = {row["method"]: row["mean_difference"] for row in found["churn"]}
     assert churn["hard"] == pytest.approx(1 / (1 + np.exp(-1)) - 0.5)
     assert {row["method"]: row["bytes"] for row in found["costs"]} == {"hard": 28, "kd": 28}
+    assert {row["arm"]: row.get("gate_entropy") for row in found["arms"]} == {"hard": None, "kd": pytest.approx(0.4)}
 
 
 def test_a_teacher_of_an_outcome_is_not_judged_by_clicks(run: Run) -> None:

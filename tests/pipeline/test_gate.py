@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 from small_run import change_json, rewrite_targets
-from support import Made
+from support import METHODS, Made
 
-from features.errors import ConfigError
+from features.errors import ConfigError, RefusedError
 from features.targets import TargetBlock
+from pipeline import cli
 from pipeline.distill import distill
 from pipeline.gate import Trial, require_good_teacher
 from pipeline.generate import truth_path
@@ -56,7 +57,7 @@ def noise(logits: np.ndarray) -> np.ndarray:
 
 def test_a_teacher_of_noise_is_refused(taught: Callable[..., Run]) -> None:
     run = taught(noise)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(RefusedError) as caught:
         distill(run, "kd", REFUSE)
     text = str(caught.value)
     assert text.startswith("The teacher must not be clearly worse than the student without one on the validation rows.")
@@ -67,6 +68,34 @@ def test_a_teacher_of_noise_is_refused(taught: Callable[..., Run]) -> None:
     low, high = (float(end) for end in logloss.split("(difference ")[1].split(")")[0].split(" to "))
     assert 0 < low < high
     assert text.endswith("train a better teacher, or set the student's gate to warn or off.")
+
+
+def test_a_run_makes_and_reports_its_other_students(
+    made: Made, taught: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of students that the gate refuses page and terminal say why; only then the command fails, each time."""
+    run, command = taught(noise), [*made.arguments, "--methods=hard,kd,hard_k"]
+    for method in METHODS[1:]:
+        shutil.rmtree(run.file("students", method))
+    said = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, f"--run={run.path}"])
+        assert ended.value.code == 2
+        said.append(capsys.readouterr())
+    for each in said:
+        *_, last = each.err.splitlines()
+        assert last.startswith(
+            "error: Every student of a run must pass the gate. Received: kd refused. The teacher must"
+        )
+        assert "students/hard_k" in each.out and "students/kd" not in each.out
+        assert each.out.splitlines()[-1] == f"report: {run.file('report/index.html')}"
+    assert "student hard_k" in said[0].err and "student hard_k" not in said[1].err
+    page = Path(run.file("report/index.html")).read_text()
+    assert "Refused at the gate, and not trained: kd. The teacher must not be clearly worse" in page
+    assert list(json.loads(Path(run.file("report/metrics.json")).read_text())["models"]) == [
+        "teacher", "students/hard", "students/hard_k"
+    ]  # fmt: skip
 
 
 def test_noise_is_warned_of(taught: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,16 @@ def test_the_number_of_floats_counts(run: Run) -> None:
     assert complete(run, Config(targets=TargetsConfig(8))) and not complete(run)
 
 
+def test_embeddings_beside_the_same_logits_leave_the_students_as_they_are(run: Run) -> None:
+    students, embedded = student_keys(run), student_key(run, "kd", StudentConfig(similarity=1.0))
+    told = {"embedding": 8, "explained": 0.9, "head": "head.npz", "shards": [{"path": "a", "checksum": "other"}]}
+    run.finish(TARGETS, targets_key(run, 8), {**sources(run, TARGETS), **told})
+    assert student_keys(run) == students and finished_students(run) == ["students/hard", "students/kd"]
+    assert student_key(run, "kd", StudentConfig(similarity=1.0)) != embedded
+    run.finish(TARGETS, targets_key(run, 8), {**sources(run, TARGETS), **told, "teacher": "other"})
+    assert student_keys(run)[1] != students[1] and finished_students(run) == ["students/hard"]
+
+
 def test_a_student_of_derived_targets_needs_them_finished_and_current(run: Run) -> None:
     config = Config(targets=TargetsConfig(8))
     run.finish(TARGETS, targets_key(run, 8), sources(run, TARGETS))
@@ -203,7 +213,7 @@ def test_students_of_derived_targets_of_earlier_targets_do_not_count_as_finished
     stage = student_stage("random")
     run.finish(stage, "key", {"sources": student_sources(run, "random")})
     assert stage in finished_students(run)
-    run.finish(TARGETS, "other", sources(run, TARGETS))
+    run.finish(TARGETS, "key", {**sources(run, TARGETS), "teacher": "other"})
     assert finished_students(run) == ["students/hard"]
     run.begin(TARGETS, "unfinished")
     assert finished_students(run) == ["students/hard"]

@@ -9,21 +9,11 @@ import pytest
 
 from models.methods import METHODS
 from pipeline.config import build, plain
-from pipeline.search_space import (
-    TEACHER_SPACE,
-    Around,
-    Between,
-    Choice,
-    Distribution,
-    Space,
-    draw,
-    present,
-    student_space,
-)
+from pipeline.search_space import Around, Between, Choice, Distribution, draw, present, student_space, teacher_space
 from pipeline.settings import StudentConfig, TeacherConfig
 
-SPACES = {"teacher": (TEACHER_SPACE, TeacherConfig)} | {
-    name: (student_space(method), StudentConfig) for name, method in METHODS.items()
+SPACES = {"teacher": (teacher_space(TeacherConfig()), TeacherConfig)} | {
+    name: (student_space(name, StudentConfig()), StudentConfig) for name in METHODS
 }
 
 
@@ -80,14 +70,29 @@ def test_every_draw_is_a_configuration(model: str) -> None:
 
 
 def test_a_students_space_is_what_its_method_reads() -> None:
-    own: dict[str, set[str]] = {name: set(student_space(method)) for name, method in METHODS.items()}
+    own: dict[str, set[str]] = {name: set(student_space(name, StudentConfig())) for name in METHODS}
     common = own["hard"]
     assert own["hard_k"] == common
     assert own["kd"] == own["kd_k"] == common | {"alpha", "temperature"}
     assert own["subclass"] == own["kd"] | {"within_weight"}
+    assert set(student_space("subclass", StudentConfig(temper="joint"))) == own["kd"]
+    assert set(student_space("hard", StudentConfig(generations=3))) == common, "a trial has one generation"
     assert not common & {"embedding_dim", "hidden", "min_count", "seed", "batch_size"}
 
 
 def test_what_only_students_gain_from_is_not_searched_for_the_teacher() -> None:
-    space: Space = TEACHER_SPACE
-    assert not set(space) & {"subclasses", "beta", "aux_temperature", "aux_rows", "folds", "boosted", "seed"}
+    others = {"subclasses", "beta", "aux_temperature", "aux_rows", "folds", "boosted", "seed"}
+    assert not set(teacher_space(TeacherConfig())) & others
+
+
+@pytest.mark.parametrize(
+    ("config", "left_out"),
+    [
+        (TeacherConfig(), set()),
+        (TeacherConfig(architecture="mlp, dcn"), set()),
+        (TeacherConfig(architecture="mlp"), {"cross_layers"}),
+        (TeacherConfig(architecture="dlrm,finalmlp", statistics="none"), {"cross_layers", "smoothing"}),
+    ],
+)
+def test_what_an_architecture_does_not_read_is_not_searched(config: TeacherConfig, left_out: set[str]) -> None:
+    assert set(teacher_space(TeacherConfig())) - set(teacher_space(config)) == left_out

@@ -376,3 +376,27 @@ def test_preprocess_writes_the_same_to_a_remote_run(tmp_path: Path, store: dict[
     assert remote.spec() == local.spec()
     with remote.lock():
         assert not preprocess(remote, [str(log)], CRITEO, PreprocessConfig(), make_options((), 1))
+
+
+def test_a_second_name_is_the_same_file(tmp_path: Path) -> None:
+    source, path = tmp_path / "a", tmp_path / "below" / "b"
+    source.write_bytes(b"first")
+    assert storage.link(str(source), str(path)) and path.samefile(source)
+    assert storage.link(str(source), str(path)), "a second time"
+    # Publishing gives a name to another file; the other name stays with the old one.
+    storage.write_bytes(str(source), b"second")
+    assert path.read_bytes() == b"first"
+    assert not storage.link(str(source), str(path)) and path.read_bytes() == b"first"
+    storage.remove(str(path))
+    assert source.read_bytes() == b"second"
+
+
+def test_what_has_no_second_name(tmp_path: Path, store: dict[str, bytes]) -> None:
+    source = tmp_path / "a"
+    source.write_bytes(b"first")
+    store["store://bucket/a"] = b"remote"
+    assert not storage.link(str(tmp_path / "none"), str(tmp_path / "b"))
+    assert not storage.link("store://bucket/a", str(tmp_path / "b"))
+    (tmp_path / "file").write_bytes(b"")
+    assert not storage.link(str(source), str(tmp_path / "file" / "b")), "its folder cannot be made"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "file"}

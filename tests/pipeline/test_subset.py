@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from features.errors import ArtifactError, ConfigError, DataError
 from features.targets import TargetBlock
 from features.tfrecord import read_records
 from models.methods import METHODS
+from pipeline import storage
 from pipeline.analyze import read_values
 from pipeline.beam import make_options
 from pipeline.chosen_rows import is_chosen
@@ -26,7 +28,7 @@ from pipeline.preprocess import preprocess
 from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.student_data import StudentData
 from pipeline.student_part import train_student
-from pipeline.subset import subset, subset_targets
+from pipeline.subset import has_targets, subset, subset_targets
 from pipeline.verify import verify
 from pipeline.workspace import EXAMPLES, TARGETS, Run, derived_stage
 
@@ -267,6 +269,37 @@ def test_targets_are_those_of_the_chosen_rows(whole: Run, part: Run) -> None:
         name: after[name] for name in after if name not in changed
     }
     require_current(part, TARGETS)
+
+
+def test_shards_of_which_all_rows_are_chosen_are_not_copied(whole: Run, part: Run) -> None:
+    for shard in part.manifest(TARGETS)["shards"]:
+        mine, theirs = (Path(run.file(TARGETS, shard["path"])) for run in (part, whole))
+        assert mine.samefile(theirs) == (shard["split"] != "train")
+
+
+def test_without_hard_links_they_are(whole: Run, part: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    other = subset(whole, str(tmp_path / "run"), SHARE)
+    subset_targets(whole, other)
+    assert outputs_of(other) == outputs_of(part)
+    shard = other.shards("test", TARGETS)[0]["path"]
+    assert not Path(other.file(TARGETS, shard)).samefile(whole.file(TARGETS, shard))
+
+
+def test_targets_that_are_made_anew_leave_a_subset_as_it_is(whole: Run, tmp_path: Path) -> None:
+    run = Run(str(tmp_path / "teacher"), whole.path)
+    shutil.copytree(whole.file(TARGETS), run.file(TARGETS))
+    chosen = subset(whole, str(tmp_path / "rows"), SHARE)
+    subset_targets(run, chosen)
+    before = outputs_of(chosen)
+    assert has_targets(run, chosen)
+    for shard in run.shards("valid", TARGETS):
+        storage.write_bytes(run.file(TARGETS, shard["path"]), b"others")
+    change_json(run.file(TARGETS, "manifest.json"), lambda manifest: manifest.update(teacher="teacher-2"))
+    assert outputs_of(chosen) == before and not has_targets(run, chosen)
 
 
 def test_derived_targets(whole: Run, tmp_path: Path) -> None:

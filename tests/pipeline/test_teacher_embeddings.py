@@ -165,8 +165,11 @@ def test_verify_looks_at_the_embeddings(run: Run) -> None:
 
 
 def test_more_floats_than_the_hidden_layer_has(run: Run) -> None:
+    """That is said before anything is removed."""
+    before = files_of(run.file(TARGETS))
     with pytest.raises(ConfigError, match=f"embedding must be at most the {WIDTH} floats .* Received: {WIDTH + 1}"):
         precompute(run, ONE, WIDTH + 1)
+    assert files_of(run.file(TARGETS)) == before
 
 
 def test_cross_fitted_teachers_have_no_common_embeddings(run: Run) -> None:
@@ -180,6 +183,8 @@ def test_cross_fitted_teachers_have_no_common_embeddings(run: Run) -> None:
 def test_a_teacher_from_before_there_were_embeddings(run: Run) -> None:
     storage.remove(run.file(TEACHER))
     add_teacher(run, embeds=False)
-    storage.remove(run.file(TARGETS))
+    assert precompute(run, ONE) is True
+    before = files_of(run.file(TARGETS))
     with pytest.raises(ArtifactError, match="A teacher must have been exported with its embeddings"):
         precompute(run, ONE, 3)
+    assert files_of(run.file(TARGETS)) == before
