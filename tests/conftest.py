@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import BROKEN, GARBAGE, METHODS, ROWS, SMALL, Made, ctr_distill
+from support import BROKEN, GARBAGE, METHODS, ROWS, SMALL, Made, ctr_distill_afresh
 
 from pipeline.generate import generate
 from pipeline.workspace import Run
@@ -19,15 +19,15 @@ SLOWEST = (
     "end_to_end/test_two_workers.py",
     "end_to_end/test_interruptions.py",
     "pipeline/test_train_teacher.py",
+    "pipeline/test_compare.py",
     "pipeline/test_refit.py",
     "end_to_end/test_weights.py",
+    "pipeline/test_preprocess_faults.py",
     "pipeline/test_run.py",
-    "pipeline/test_compare.py",
     "pipeline/test_precompute.py",
     "end_to_end/test_readme.py",
     "pipeline/test_tune.py",
     "pipeline/test_cli.py",
-    "pipeline/test_preprocess_faults.py",
     "pipeline/test_distill.py",
     "end_to_end/test_main_job.py",
     "pipeline/test_evaluate.py",
@@ -94,7 +94,7 @@ def made(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The finished main job: made once, and each worker has a copy, so that nobody waits for its lock."""
 
     def make(folder: Path) -> None:
-        done = ctr_distill([*run_command(log, folder / "run"), "--deterministic"])
+        done = ctr_distill_afresh([*run_command(log, folder / "run"), "--deterministic"])
         (folder / "stdout").write_text(done.stdout.replace(str(folder), "FOLDER"))
         (folder / "stderr").write_text(done.stderr)
 

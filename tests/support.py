@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from features.targets import TargetBlock
 from features.tfrecord import read_records, write_record
+from pipeline import cli
 from pipeline.workspace import Run
 
 ROOT = Path(__file__).parents[1]
@@ -42,8 +49,8 @@ _MAIN = (
 )
 
 
-def ctr_distill(*commands: Sequence[str], code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs command lines one after another in one fresh process, so that TensorFlow is imported once."""
+def ctr_distill_afresh(*commands: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Runs command lines one after another in a process that imports everything itself, as a user's does."""
     done = subprocess.run(
         [sys.executable, "-c", _MAIN, json.dumps(commands)],
         capture_output=True,
@@ -52,8 +59,62 @@ def ctr_distill(*commands: Sequence[str], code: int = 0) -> subprocess.Completed
         env={**os.environ, "PYTHONWARNINGS": "default"},
         check=False,
     )
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 0, done.stderr
     return done
+
+
+IMPORTED = ["models.backend", *(f"pipeline.{name}" for name in ("preprocess", "precompute", "evaluate", "predict"))]
+"""What most commands import."""
+_STREAMS = ("stdout", "stderr")
+
+
+def start(commands: Sequence[Sequence[str]], folder: str | Path, **environment: str) -> ForkServerProcess:
+    """Starts command lines one after another in a new process, in which TensorFlow has been imported and not used.
+
+    The import takes seconds of a core. It happens once, in a process that does nothing else and is forked each time:
+    what TensorFlow starts when it is used, and what may be set only before, is not there yet.
+
+    Args:
+        commands: command lines without the program.
+        folder: for the files ``stdout`` and ``stderr``, with what the process writes.
+        environment: variables beside those of this process.
+
+    Returns:
+        the process; it leads a group of its own.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    for name in _STREAMS:
+        Path(folder, name).write_bytes(b"")
+    process = context.Process(target=_run, args=(commands, str(folder), {**os.environ, **environment}))
+    process.start()
+    return process
+
+
+def _run(commands: Sequence[Sequence[str]], folder: str, environment: dict[str, str]) -> None:
+    os.setsid()
+    for number, name in enumerate(_STREAMS, start=1):
+        with open(Path(folder, name), "wb") as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    # As in a process that has imported nothing.
+    logging.getLogger().handlers.clear()
+    warnings.simplefilter("default")
+    gc.set_threshold(GARBAGE)
+    for command in commands:
+        cli.main(command)
+
+
+def ctr_distill(*commands: Sequence[str], code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs command lines as :func:`start` does, and waits."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(commands, folder)
+        process.join()
+        stdout, stderr = (Path(folder, name).read_text() for name in _STREAMS)
+    assert process.exitcode == code, stderr
+    return subprocess.CompletedProcess(commands, code, stdout, stderr)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,14 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 from support import METHODS as ALL_METHODS
-from support import ROOT, Made, files_of
+from support import Made, files_of, start
 
 from models.training import TENSORBOARD
 
@@ -25,40 +23,26 @@ METHODS = ("hard", "subclass")
 _SECONDS = re.compile(r"^(.*?): .*\((\d+\.\d) s\)$")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Attempt:
-    """A running command, and the lines that it has written to standard error so far."""
+    """A running command, and the file of what it has written to standard error so far."""
 
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
+    process: ForkServerProcess
+    stderr: Path
 
     @classmethod
-    def start(cls, arguments: list[str]) -> Attempt:
+    def start(cls, arguments: list[str], folder: Path) -> Attempt:
         """Starts the command in a process group of its own."""
-        command = [Path(sys.executable).with_name("ctr-distill"), *arguments]
-        attempt = cls(
-            subprocess.Popen(
-                command,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        )
-        threading.Thread(target=attempt._read, daemon=True).start()
-        return attempt
+        return cls(start([arguments], folder), folder / "stderr")
 
-    def _read(self) -> None:
-        assert self.process.stderr
-        with self.process.stderr as stream:
-            for line in stream:
-                self.lines.append(line.rstrip("\n"))
+    @property
+    def lines(self) -> list[str]:
+        """The whole lines of the file."""
+        return self.stderr.read_text().split("\n")[:-1]
 
     def wait_for(self, titles: list[str]) -> str:
         """Waits until one of the stages has begun and returns it, or nothing if the command ended before."""
-        while self.process.poll() is None:
+        while self.process.is_alive():
             if begun := [title for title in titles if f"{title} ..." in self.lines]:
                 return begun[0]
             time.sleep(0.01)
@@ -67,15 +51,16 @@ class Attempt:
     def wait_in(self, title: str, seconds: float) -> None:
         """Waits so long, but no longer than until the end of the stage."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None and title not in stages_of(self.lines):
+        while time.monotonic() < end and self.process.is_alive() and title not in stages_of(self.lines):
             time.sleep(0.01)
 
     def kill(self) -> bool:
         """Kills the whole process group; False if the command had already ended."""
-        running = self.process.poll() is None
+        running = self.process.is_alive()
         if running:
+            assert self.process.pid
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.join()
         return running
 
 
@@ -119,22 +104,24 @@ def test_moments() -> None:
 @pytest.fixture(scope="module")
 def survived(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same command in another directory, killed ten times and started again each time, and then left alone."""
-    path = tmp_path_factory.mktemp("survived") / "run"
+    folder = tmp_path_factory.mktemp("survived")
+    path = folder / "run"
     arguments = [str(path) if argument == made.run.path else argument for argument in made.arguments]
     arguments += ["--methods", ",".join(METHODS), "--deterministic"]
     others = tuple(f"student {method}:" for method in ALL_METHODS if method not in METHODS)
     undisturbed = [line for line in made.stderr.splitlines() if not line.startswith(others)]
     killed = 0
     for titles, lag in moments("\n".join(undisturbed), seed=20):
-        attempt = Attempt.start(arguments)
+        attempt = Attempt.start(arguments, folder)
         # The machine may be slower or faster than it was: the clock starts with the stage, and ends with it.
         if title := attempt.wait_for(titles):
             attempt.wait_in(title, lag)
         killed += attempt.kill()
         assert not [line for line in attempt.lines if "rror" in line], attempt.lines
     assert killed >= KILLS - 2, "nearly all of them came before the end"
-    done = Attempt.start(arguments)
-    assert done.process.wait() == 0, done.lines
+    done = Attempt.start(arguments, folder)
+    done.process.join()
+    assert done.process.exitcode == 0, done.lines
     return path
 
 

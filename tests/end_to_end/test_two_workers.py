@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
+import tempfile
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from support import ROOT, ctr_distill
+from support import ctr_distill, start
 
 from pipeline.generate import generate
 
@@ -70,29 +69,22 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_workers(run: Path, command: list[str], *more: str) -> list[subprocess.Popen[str]]:
-    """Two workers, as a user would start them."""
+def start_workers(run: Path, command: list[str], *more: str) -> list[tuple[ForkServerProcess, Path]]:
+    """Two workers, and where each writes its errors."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", *command, f"--run={run}", *more],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
+    workers = []
+    for index in range(2):
+        folder = Path(tempfile.mkdtemp(dir=run.parent))
+        task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+        workers.append((start([[*command, f"--run={run}", *more]], folder, TF_CONFIG=task), folder / "stderr"))
+    return workers
 
 
-def ends(workers: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def ends(workers: list[tuple[ForkServerProcess, Path]]) -> list[tuple[int | None, str]]:
     """Exit codes and what was written to standard error."""
-    written = [worker.communicate(timeout=200)[1] for worker in workers]
-    return [(worker.returncode, text) for worker, text in zip(workers, written, strict=True)]
+    for worker, _ in workers:
+        worker.join(200)
+    return [(worker.exitcode, path.read_text()) for worker, path in workers]
 
 
 def history(run: Path, stage: str) -> pd.DataFrame:
@@ -120,9 +112,9 @@ def test_a_lost_worker_is_an_error_and_all_go_on_from_the_checkpoint(alone: Path
     workers = start_workers(run, TRAIN, *more)
     states = run / "teacher" / "training" / "checkpoints"
     while not list(states.glob("latest-*/state.json")):
-        assert workers[0].poll() is None, workers[0].communicate()[1]
+        assert workers[0][0].is_alive(), workers[0][1].read_text()
         time.sleep(0.05)
-    workers[1].kill()
+    workers[1][0].kill()
     (code, text), _ = ends(workers)
     assert code == 2
     assert "error: All 2 workers must take part in a training to its end. Received: a lost worker" in text

@@ -88,7 +88,7 @@ def chunks(draw: st.DrawFn) -> tuple[bytes, Schema, bool]:
     return data[: len(data) - draw(st.integers(0, 2))], schema, labelled
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(chunks(), st.sampled_from([1, 2, 32]))
 @example((b'{"y":1}{"y":0}\n{"y":1}\n', SMALL, True), 1)
 @example((b'{"y":1,"z":{}\n}\n{"y":1}\n', SMALL, True), 1)

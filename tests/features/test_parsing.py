@@ -80,7 +80,7 @@ def chunks(draw: st.DrawFn) -> tuple[bytes, Schema, bool]:
     return data[: len(data) - draw(st.integers(0, 2))], schema, labelled
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(chunks())
 @example((b"\xef\xbb\xbf,\xef\xbb\xbf,1,1,1,\xef\xbb\xbf\n", COMMAS, True))
 @example((b"1\t1\t1\ta\r", SMALL, True))

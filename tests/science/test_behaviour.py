@@ -138,13 +138,12 @@ def by_heart(rows: Rows, seed: int) -> Floats:
     return out_of_fold(rows, seed) + np.where(rows.labels, 2.0, -2.0)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_memorising_teacher_does_harm_and_cross_fitting_repairs_it(seed: int) -> None:
+def test_a_memorising_teacher_does_harm_and_cross_fitting_repairs_it() -> None:
     """Averaged over labels, p moved along the log-odds is no longer p*: sure teachers make sure students."""
-    rows = draw(6000, seed)
+    rows = draw(6000, 0)
     hard = excess(logits_of(rows, "hard", None))
-    in_sample = excess(logits_of(rows, "kd", as_targets(by_heart(rows, seed)), alpha=0.8))
-    crossed = excess(logits_of(rows, "kd", as_targets(out_of_fold(rows, seed)), alpha=0.8))
+    in_sample = excess(logits_of(rows, "kd", as_targets(by_heart(rows, 0)), alpha=0.8))
+    crossed = excess(logits_of(rows, "kd", as_targets(out_of_fold(rows, 0)), alpha=0.8))
     assert crossed < 0.6 * hard < hard < 0.7 * in_sample
 
 
