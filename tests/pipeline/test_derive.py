@@ -20,7 +20,7 @@ from models.methods import METHODS, SOURCES
 from pipeline import storage
 from pipeline.beam import make_options
 from pipeline.derive import derive
-from pipeline.keys import finished_students
+from pipeline.keys import finished_students, student_sources
 from pipeline.settings import DerivedConfig, StudentConfig
 from pipeline.verify import verify
 from pipeline.workspace import EXAMPLES, TARGETS, Run, derived_stage
@@ -210,7 +210,7 @@ def test_a_student_learns_derived_targets(run: Run) -> None:
     assert all("derived/lelp" in path for path in data.training.targets)
     assert distill(run, "lelp", TINY) is True and distill(run, "lelp", TINY) is False
     manifest = run.manifest("students/lelp")
-    assert manifest["sources"] == {"examples": run.identity(EXAMPLES), "targets": run.identity("derived/lelp")}
+    assert manifest["sources"] == student_sources(run, "lelp")
     assert finished_students(run) == ["students/lelp"]
     derive(run, "lelp", replace(CONFIG, lelp_temperature=3.0), ONE)
     assert finished_students(run) == []

@@ -22,12 +22,13 @@ from models.estimates import sigmoid
 from models.heads import click_logit
 from models.methods import METHODS
 from models.seeds import seed_for
+from pipeline.config import plain
 from pipeline.distill import distill
 from pipeline.evaluate import evaluate, load_student
 from pipeline.export import Asked, export
 from pipeline.exported_model import ExportedModel
 from pipeline.generations import Generations, generation_config, train_generations
-from pipeline.keys import finished_students, student_key
+from pipeline.keys import finished_students, student_key, student_sources
 from pipeline.served_student import WEIGHTS, read_weights
 from pipeline.settings import StudentConfig
 from pipeline.student_data import StudentData
@@ -101,7 +102,8 @@ def write_targets(run: Run, label: str = "") -> None:
 
 def train(run: Run, method: str, config: StudentConfig) -> Generations:
     """What a call of ``distill`` that is killed before its export leaves behind."""
-    run.begin(f"students/{method}", student_key(run, method, config))
+    origin = {"sources": student_sources(run, method), "settings": plain(config)}
+    run.begin(f"students/{method}", student_key(run, method, config), origin)
     return train_generations(run, StudentData.read(run, METHODS[method]), method, config)
 
 

@@ -29,7 +29,7 @@ from pipeline.predict import PredictTask
 from pipeline.preprocess_steps import CountEntry, Job, ParseTask, TransformEntry, arrange_all, rows_of
 from pipeline.settings import PreprocessConfig
 from pipeline.storage import InputFile, find_inputs
-from pipeline.teacher_embeddings import MomentsOfShard
+from pipeline.teacher_embeddings import MomentsOfShard, RequireWidth
 
 SCHEMA = Schema((Column("y", LABEL), Column("x", FLOAT), Column("u", GROUP), Column("c", CATEGORICAL)), ",")
 
@@ -198,7 +198,8 @@ def functions() -> Iterator[beam.DoFn]:
     yield PredictTask(model="model", output="output")
     teacher = TeacherFiles(("model",), 0, "key")
     yield ScoreShard(teacher=teacher, examples="examples", targets="targets")
-    yield MomentsOfShard(teacher=teacher, examples="examples", moments="moments", every=1, embedding=4)
+    yield MomentsOfShard(teacher=teacher, examples="examples", moments="moments", every=1)
+    yield RequireWidth(teacher=teacher, examples="examples", embedding=4, slices={})
     stored = {"examples": "examples", "targets": "targets", "teacher": "key"}
     yield SumShard(**stored, outcome=None, sums="sums")
     yield DeriveShard(**stored, derived="derived", fingerprint="other", conditionals=Shuffled(3))
