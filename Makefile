@@ -79,6 +79,8 @@ bench: install
 	$(BIN)/python benchmarks/inputs.py
 	$(BIN)/python benchmarks/training.py --parts step,student,memory,peers
 	$(BIN)/python benchmarks/teacher.py generated
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/load.py --model $(STUDENT) --input $(LOG)
 
 clean:
 	rm -rf runs build *.egg-info
