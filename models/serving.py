@@ -25,10 +25,8 @@ The graph is small: what all signatures share is one function, and Keras layers 
 
 from __future__ import annotations
 
-import keyword
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -43,6 +41,7 @@ from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
 from models.calibration import Calibration
 from models.heads import calibrated
+from models.input_names import input_names
 from models.numeric import NumericTransform
 from models.serving_features import ServingFeatures, column_marks, vocabulary_lines
 from models.serving_lines import LineParser, require_numbers
@@ -254,22 +253,3 @@ def _call_trunks(
 def _masked(good: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """NaN for the rows, bool [batch], that are not good."""
     return tf.where(good if values.shape.rank == 1 else good[:, tf.newaxis], values, np.nan)
-
-
-def input_names(columns: Sequence[str]) -> dict[str, str]:
-    """The name of each column as an input of a signature.
-
-    TensorFlow wants ASCII letters, digits and _, a letter first, no keyword of Python, and names that differ in more
-    than case. Columns whose names are so already come first, so that they keep them.
-    """
-    plain = {name: re.sub(r"[^A-Za-z0-9_]", "_", name) for name in columns}
-    plain = {name: text if text[0].isalpha() else f"column_{text}" for name, text in plain.items()}
-    taken = {"self", *map(str.lower, keyword.kwlist)}
-    found = {}
-    for name in sorted(columns, key=lambda name: plain[name] != name):
-        text = plain[name]
-        while text.lower() in taken:
-            text += "_"
-        taken.add(text.lower())
-        found[name] = text
-    return found

@@ -23,7 +23,7 @@ from features.strict import columns_of
 from features.tfrecord import write_record
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
-from models.serving import input_names
+from models.input_names import input_names
 from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, ServingFeatures, read_features
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

@@ -15,7 +15,7 @@ from features.siphash import siphash
 from features.transform import Transform
 from features.vocabulary import FIRST_VALUE, MISSING
 from models.backend import tf
-from models.serving import input_names
+from models.input_names import input_names
 from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, read_features
 from pipeline import storage
 from pipeline.exported_model import ExportedModel, Logits

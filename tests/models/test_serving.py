@@ -55,7 +55,8 @@ from features.vocabulary import FIRST_VALUE
 from models.backend import tf
 from models.calibration import Calibration
 from models.heads import click_logit
-from models.serving import ServingModule, input_names
+from models.input_names import input_names
+from models.serving import ServingModule
 from models.serving_features import VOCABULARY_FILE, ServingFeatures, features_json, read_features
 from models.serving_lines import LineParser
 
@@ -265,21 +266,6 @@ def test_logs_of_other_formats_have_no_lines(file_format: str, visits: Export, t
     names = (*schema.numeric, *schema.categorical)
     found = other.call("strings", **{name: np.array([row[name] for row in fields], object) for name in names})
     np.testing.assert_array_equal(found["p_click"], expected)
-
-
-@pytest.mark.parametrize(
-    ("columns", "inputs"),
-    [
-        (["I1", "C1", "site_id", "name"], ["I1", "C1", "site_id", "name"]),
-        (["user id", "größe", "x/y"], ["user_id", "gr__e", "x_y"]),
-        (["2nd", "_x", "%"], ["column_2nd", "column__x", "column__"]),
-        (["class", "self", "None"], ["class_", "self_", "None_"]),
-        (["a-b", "a b", "a_b"], ["a_b_", "a_b__", "a_b"]),  # the name that may stay does
-        (["A", "a"], ["A", "a_"]),
-    ],
-)
-def test_input_names(columns: list[str], inputs: list[str]) -> None:
-    assert input_names(columns) == dict(zip(columns, inputs, strict=True))
 
 
 def test_any_column_names_can_be_exported(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tensorflow.core.framework import tensor_pb2
 from features.errors import ArtifactError
 from features.vocabulary import FIRST_VALUE, MISSING, UNSEEN
 from models.backend import tf
-from models.serving import input_names
+from models.input_names import input_names
 from models.serving_requests import (
     REQUEST_FILE,
     RESPONSE_FILE,

@@ -22,7 +22,7 @@ from convert import SIGNATURE, convert
 
 from features.errors import ArtifactError
 from features.schema import Schema
-from models.serving import input_names
+from models.input_names import input_names
 from models.serving_features import FEATURES_FILE
 
 ROWS = 10_000
