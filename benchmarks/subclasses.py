@@ -37,6 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "beta 0.03": {"beta": 0.03},
     "beta 0.3": {"beta": 0.3},
     "within 0.03": {"beta": 0.03, "aux_scope": "within"},
+    "within 0.1": {"beta": 0.1, "aux_scope": "within"},
+    "within 0.3": {"beta": 0.3, "aux_scope": "within"},
     "tolerant 0.03": {"beta": 0.03, "tolerance": 0.1},
 }
 """Settings of the teachers by name, in what they differ from the defaults."""
@@ -63,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", help="file for the results")
     presets = parser.add_subparsers(dest="preset", required=True)
     one = presets.add_parser("kinds")
-    one.add_argument("--arms", default="beta 0,beta 0.003,beta 0.03,beta 0.3", help=f"of {', '.join(ARMS)}")
+    one.add_argument("--arms", default="beta 0,beta 0.003,beta 0.03,beta 0.3,within 0.1", help=f"of {', '.join(ARMS)}")
     other = presets.add_parser("no-kinds")
     other.add_argument("--arm", default="beta 0.03", choices=list(ARMS), help="of the teachers")
     return parser.parse_args()
