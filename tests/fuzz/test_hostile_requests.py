@@ -10,11 +10,9 @@ from typing import Any
 import hostile_requests
 import numpy as np
 import pytest
+from exports import VISITS, Export, export, visits_log
 from hostile_drawing import Request
 from hostile_requests import Target, kind_of, run_here, supervise
-
-sys.path.append(str(Path(__file__).parents[1] / "models"))
-from exports import VISITS, Export, export, visits_log  # noqa: E402
 
 REQUESTS = 2000
 
