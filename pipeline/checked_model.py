@@ -16,10 +16,9 @@ from features.transform import Transform
 from features.vocabulary import FIRST_VALUE, MISSING
 from models.backend import tf
 from models.input_names import input_names
-from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, read_features
-from pipeline import storage
 from pipeline.exported_model import ExportedModel, Logits
 from pipeline.predict_plan import find_model
+from pipeline.scoring import read_student_features
 
 Request = dict[str, tf.Tensor]
 
@@ -34,11 +33,7 @@ class CheckedModel:
 
     def __init__(self, path: str, flag: str) -> None:
         self.folder = find_model(path, flag)
-        contents = []
-        for name in (FEATURES_FILE, VOCABULARY_FILE):
-            with storage.open_read(storage.join(self.folder, name)) as file:
-                contents.append(file.read())
-        self._features = read_features(*contents)
+        self._features = read_student_features(self.folder)
         self._transform = self._features.transform()
         self.exported = ExportedModel(self.folder)
         self._request = self.exported.loaded.signatures["serving_default"]

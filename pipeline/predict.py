@@ -20,7 +20,7 @@ from pipeline.plan import Range, Task
 from pipeline.predict_plan import PredictPlan, find_tasks
 from pipeline.progress import Progress, amount, watched
 from pipeline.reading import RangeParts, check_rejects, finished, map_ranges
-from pipeline.scoring import LoadedStudent, ScoredRows, write_scores
+from pipeline.scoring import LoadedStudent, ScoredChunk, write_scores
 from pipeline.settings import share
 
 # The underscore keeps readers of the folder from taking it for data.
@@ -56,7 +56,7 @@ class PredictTask(beam.DoFn):
             for found in map_ranges(student.score, task, student.schema, labelled, first=len(records)):
                 yield self._write(found)
 
-    def _write(self, found: RangeParts[ScoredRows]) -> dict[str, Any]:
+    def _write(self, found: RangeParts[ScoredChunk]) -> dict[str, Any]:
         name = f"part-{found.range.name}"
         record = {**found.record(), "path": f"{name}.parquet", "source": found.source}
         with storage.publish(storage.join(self._output, f"{name}.parquet"), hashed=False) as writer:

@@ -18,7 +18,7 @@ from pipeline import storage
 from pipeline.plan import Range, Task
 from pipeline.predict_plan import PredictPlan, find_tasks
 from pipeline.reading import RangeRows, read_ranges
-from pipeline.scoring import ScoredRows, write_scores
+from pipeline.scoring import ScoredChunk, write_scores
 
 # As in models.serving_features, which imports TensorFlow.
 _VOCABULARY = "assets/vocabulary.txt"
@@ -113,7 +113,7 @@ def _written(schema: Schema, parts: Sequence[ParsedRows]) -> int:
     buffer = io.BytesIO()
     for labelled in (True, False):
         scored = [
-            ScoredRows(part.offsets, part.labels, part.keys, rng.random(len(part), np.float32), [])
+            ScoredChunk(part.offsets, part.labels, part.keys, rng.random(len(part), np.float32), [])
             for part in parts
             if (part.labels is not None) == labelled
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ from features.schema import Schema
 from pipeline import storage
 from pipeline.storage import HashingWriter
 
+if TYPE_CHECKING:
+    from models.serving_features import ServingFeatures
+
 # Measured: smaller blocks take longer, larger ones gain nothing and hold more memory.
 _SCORE_ROWS = 16384
 
 
 @dataclass(frozen=True)
-class ScoredRows:
+class ScoredChunk:
     """What is kept of a chunk once it is scored: some bytes a row.
 
     Args:
@@ -44,6 +48,24 @@ class ScoredRows:
         return len(self.offsets)
 
 
+def read_student_features(model: str) -> ServingFeatures:
+    """What an exported student was trained on.
+
+    Args:
+        model: folder of the SavedModel.
+
+    Raises:
+        ArtifactError: see :func:`models.serving_features.read_features`.
+    """
+    from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, read_features
+
+    contents = []
+    for name in (FEATURES_FILE, VOCABULARY_FILE):
+        with storage.open_read(storage.join(model, name)) as file:
+            contents.append(file.read())
+    return read_features(*contents)
+
+
 class LoadedStudent:
     """An exported student in memory, with the features it was trained on.
 
@@ -57,13 +79,8 @@ class LoadedStudent:
     def __init__(self, model: str) -> None:
         # Imported here, so that the launcher needs no TensorFlow.
         from models.backend import tf
-        from models.serving_features import FEATURES_FILE, VOCABULARY_FILE, read_features
 
-        contents = []
-        for name in (FEATURES_FILE, VOCABULARY_FILE):
-            with storage.open_read(storage.join(model, name)) as file:
-                contents.append(file.read())
-        features = read_features(*contents)
+        features = read_student_features(model)
         self.schema = features.schema
         self._transform = features.transform()
         self._tf = tf
@@ -78,12 +95,12 @@ class LoadedStudent:
                 f"--model must be the folder of an exported student. Received: {model} ({reason})."
             ) from error
 
-    def score(self, rows: ParsedRows) -> ScoredRows:
+    def score(self, rows: ParsedRows) -> ScoredChunk:
         """Scores the rows of a chunk."""
         ids, dense = self._transform.ids([rows]), self._transform.dense([rows])
         blocks = (slice(start, start + _SCORE_ROWS) for start in range(0, max(len(rows), 1), _SCORE_ROWS))
         p_click = np.concatenate([self._p_click(ids[block], dense[block]) for block in blocks])
-        return ScoredRows(rows.offsets, rows.labels, rows.keys, p_click, rows.rejects)
+        return ScoredChunk(rows.offsets, rows.labels, rows.keys, p_click, rows.rejects)
 
     def _p_click(self, ids: npt.NDArray[np.int32], dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         outputs = self._signature(ids=self._tf.constant(ids), dense=self._tf.constant(dense))
@@ -91,7 +108,7 @@ class LoadedStudent:
         return p_click
 
 
-def write_scores(writer: HashingWriter, source: str, schema: Schema, parts: Sequence[ScoredRows]) -> None:
+def write_scores(writer: HashingWriter, source: str, schema: Schema, parts: Sequence[ScoredChunk]) -> None:
     """Writes a row a scored line as parquet: source, offset, label (null without a label column), keys, p_click.
 
     Args:
@@ -109,7 +126,7 @@ def write_scores(writer: HashingWriter, source: str, schema: Schema, parts: Sequ
 _ENCODINGS = {"offset": "DELTA_BINARY_PACKED", "p_click": "PLAIN"}
 
 
-def _table(source: str, schema: Schema, parts: Sequence[ScoredRows]) -> pa.Table:
+def _table(source: str, schema: Schema, parts: Sequence[ScoredChunk]) -> pa.Table:
     offsets = np.concatenate([np.empty(0, np.int64), *(part.offsets for part in parts)])
     p_click = np.concatenate([np.empty(0, np.float32), *(part.p_click for part in parts)])
     labels = [part.labels for part in parts if part.labels is not None]

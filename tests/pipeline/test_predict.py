@@ -27,7 +27,7 @@ from pipeline.distill import distill
 from pipeline.predict import PredictTask, predict
 from pipeline.preprocess import preprocess
 from pipeline.reading import RangeParts
-from pipeline.scoring import ScoredRows
+from pipeline.scoring import ScoredChunk
 from pipeline.settings import PreprocessConfig, StudentConfig
 from pipeline.workspace import Run
 
@@ -205,7 +205,7 @@ def test_a_log_that_changes_meanwhile(
     log, write, changed = tmp_path / "log.tsv", PredictTask._write, []
     log.write_bytes(few.read_bytes())
 
-    def write_and_change(task: PredictTask, found: RangeParts[ScoredRows]) -> dict[str, Any]:
+    def write_and_change(task: PredictTask, found: RangeParts[ScoredChunk]) -> dict[str, Any]:
         if not changed:
             changed.append(change(log))
         return write(task, found)

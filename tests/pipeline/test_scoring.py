@@ -18,7 +18,7 @@ from features.lines import Chunk
 from features.parsing import parse_chunk
 from features.schema import CATEGORICAL, CRITEO, FLOAT, GROUP, KEY, LABEL, Column, Schema
 from models.backend import tf
-from pipeline.scoring import LoadedStudent, ScoredRows, write_scores
+from pipeline.scoring import LoadedStudent, ScoredChunk, write_scores
 from pipeline.storage import HashingWriter
 
 BARE = (Column("y", LABEL), Column("x", FLOAT), Column("c", CATEGORICAL))
@@ -35,8 +35,8 @@ def student(model: Path) -> LoadedStudent:
     return LoadedStudent(str(model))
 
 
-def part(offsets: list[int], labels: list[int] | None, p_click: list[float], keys: list[list[bytes]]) -> ScoredRows:
-    return ScoredRows(
+def part(offsets: list[int], labels: list[int] | None, p_click: list[float], keys: list[list[bytes]]) -> ScoredChunk:
+    return ScoredChunk(
         np.array(offsets, np.int64),
         None if labels is None else np.array(labels, np.uint8),
         [pa.array(values, pa.binary()) for values in keys],
@@ -45,7 +45,7 @@ def part(offsets: list[int], labels: list[int] | None, p_click: list[float], key
     )
 
 
-def written(schema: Schema, parts: list[ScoredRows]) -> io.BytesIO:
+def written(schema: Schema, parts: list[ScoredChunk]) -> io.BytesIO:
     buffer = io.BytesIO()
     write_scores(HashingWriter(buffer), "a log", schema, parts)
     return buffer
