@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,19 +50,27 @@ class ScoredRows:
 
 
 def row_weights(block: Block, negative_rate: float = 1.0) -> Floats | None:
+    """What each row of a block counts: see :func:`whole_log_weights`."""
+    return whole_log_weights(block.labels, block.weights, negative_rate)
+
+
+def whole_log_weights(
+    labels: npt.NDArray[np.generic], weights: npt.NDArray[np.floating[Any]] | None, negative_rate: float
+) -> Floats | None:
     """What each row counts: its weight, and without a click 1 / negative_rate times that.
 
     Of a log that kept only a share of its rows without click, each that is left stands for 1 / negative_rate rows.
     With these weights metrics are those of the whole log.
 
     Args:
-        block: of the rows.
+        labels: 0 or 1, [rows].
+        weights: [rows], or None of a log without.
         negative_rate: that share, in (0, 1].
 
     Returns:
         float64 [rows]; None if every row counts once.
     """
-    weights = None if block.weights is None else block.weights.astype(np.float64)
+    own = None if weights is None else weights.astype(np.float64)
     if negative_rate == 1:
-        return weights
-    return np.where(block.labels == 1, 1.0, 1 / negative_rate) * (1.0 if weights is None else weights)
+        return own
+    return np.where(labels == 1, 1.0, 1 / negative_rate) * (1.0 if own is None else own)

@@ -16,6 +16,7 @@ from models.trunk_weights import TrunkWeights
 from pipeline import storage
 from pipeline.calibrate import judged_logits
 from pipeline.config import build
+from pipeline.scored_rows import whole_log_weights
 from pipeline.served_student import WEIGHTS, ServedStudent, read_weights
 from pipeline.settings import StudentConfig
 from pipeline.stage_inputs import example_files, table_layout
@@ -135,5 +136,5 @@ def _logloss(
 ) -> float:
     """Logloss in nats; of a log that kept a share ``rate`` of its rows without click, that of the whole log."""
     z = calibration.apply(logits.astype(np.float64)) + math.log(rate)
-    mass = np.where(labels == 1, 1.0, 1 / rate) * (1.0 if weights is None else weights)
-    return float(np.average(np.logaddexp(0, z) - labels * z, weights=mass))
+    losses = np.logaddexp(0, z) - labels * z
+    return float(np.average(losses, weights=whole_log_weights(labels, weights, rate)))
