@@ -154,10 +154,17 @@ def _print_speeds(results: Results) -> None:
     print()
 
 
-def _print_parts(results: Results) -> None:
-    found = results.figures(PARTS)
+def _figures(results: Results, name: str, title: str) -> Any:
+    """The figures of a contestant; None, with its reason printed, where there are none."""
+    found = results.figures(name)
     if found is None:
-        print(f"\nbytes by part: failed: {results.reason(PARTS)}")
+        print(f"\n{title}: failed: {results.reason(name)}")
+    return found
+
+
+def _print_parts(results: Results) -> None:
+    found = _figures(results, PARTS, "bytes by part")
+    if found is None:
         return
     print(f"\n{'bytes of the student':<22}{'bytes':>13}{'a kept value':>15}")
     for part, size in found["parts"].items():
@@ -166,9 +173,8 @@ def _print_parts(results: Results) -> None:
 
 
 def _print_calibration(results: Results) -> None:
-    found = results.figures(CALIBRATION)
+    found = _figures(results, CALIBRATION, "calibration")
     if found is None:
-        print(f"\ncalibration: failed: {results.reason(CALIBRATION)}")
         return
     print(f"\n{'calibration':<22}{'logloss':>10}{'PCOC':>8}{'ECE':>10}")
     for name, metrics in found.items():

@@ -23,7 +23,6 @@ from features.schema import (
     FLOAT,
     GROUP,
     INTEGER,
-    KEY,
     LABEL,
     LINEAR,
     OUTCOME,
@@ -49,18 +48,6 @@ from pipeline.config import narrow
 from pipeline.generate import generate
 from pipeline.settings import StudentConfig
 
-SHOP = Schema(
-    (
-        Column("id", KEY),
-        Column("price", FLOAT),
-        Column("clicked", LABEL),
-        Column("count", INTEGER),
-        Column("site", CATEGORICAL),
-        Column("age", INTEGER),
-        Column("city", CATEGORICAL),
-    ),
-    delimiter=",",
-)
 VISITS = Schema(
     (
         Column("visitor", GROUP),

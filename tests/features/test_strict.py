@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shop import SHOP
 
 from features import strict
 from features.errors import DataError
@@ -23,20 +24,6 @@ from features.schema import (
 )
 from features.strict import BadLine, Row, count_fields, detect_label, parse_line, parse_texts
 
-SCHEMA = Schema(
-    (
-        Column("id", KEY),
-        Column("price", FLOAT),
-        Column("clicked", LABEL),
-        Column("count", INTEGER),
-        Column("site", CATEGORICAL),
-        Column("age", INTEGER),
-        Column("city", CATEGORICAL),
-    ),
-    delimiter=",",
-)
-
-
 FULL = Schema(
     (
         Column("t", TIME),
@@ -52,24 +39,24 @@ FULL = Schema(
 )
 
 
-def reason_of(line: bytes, schema: Schema = SCHEMA, labelled: bool = True) -> tuple[str, str]:
+def reason_of(line: bytes, schema: Schema = SHOP, labelled: bool = True) -> tuple[str, str]:
     with pytest.raises(BadLine) as caught:
         parse_line(line, schema, labelled)
     return caught.value.reason, caught.value.detail
 
 
 def test_fields_go_to_their_kinds():
-    row = parse_line(b"k1,1.5,1,-3,a.b,007,M\xc3\xbcnchen\r", SCHEMA)
+    row = parse_line(b"k1,1.5,1,-3,a.b,007,M\xc3\xbcnchen\r", SHOP)
     assert row == Row(1, [1.5, -3.0, 7.0], [b"a.b", "München".encode()], [b"k1"])
 
 
 def test_empty_fields_are_missing_and_nothing_is_trimmed_or_folded():
-    assert parse_line(b",,0,,,,", SCHEMA) == Row(0, [None, None, None], [b"", b""], [b""])
-    assert parse_line(b' k ,,0,, NULL,,"Q"', SCHEMA).categoricals == [b" NULL", b'"Q"']
+    assert parse_line(b",,0,,,,", SHOP) == Row(0, [None, None, None], [b"", b""], [b""])
+    assert parse_line(b' k ,,0,, NULL,,"Q"', SHOP).categoricals == [b" NULL", b'"Q"']
 
 
 def test_without_label():
-    assert parse_line(b"k,.5,3,a,4,b", SCHEMA, labelled=False) == Row(None, [0.5, 3.0, 4.0], [b"a", b"b"], [b"k"])
+    assert parse_line(b"k,.5,3,a,4,b", SHOP, labelled=False) == Row(None, [0.5, 3.0, 4.0], [b"a", b"b"], [b"k"])
     assert reason_of(b"k,.5,1,3,a,4,b", labelled=False)[0] == strict.FIELD_COUNT
 
 
@@ -127,7 +114,7 @@ def test_details_say_what_was_expected_and_received():
 
 @pytest.mark.parametrize("text", ["0", "-0", "7", "007", "-1", "16777217", "9" * 18, "-" + "9" * 18])
 def test_good_integers_are_rounded_once_to_float32(text):
-    assert parse_line(f"k,,1,{text},a,,b".encode(), SCHEMA).numerics[1] == float(np.float32(np.float64(int(text))))
+    assert parse_line(f"k,,1,{text},a,,b".encode(), SHOP).numerics[1] == float(np.float32(np.float64(int(text))))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +138,7 @@ def test_bad_integers(text):
     ],
 )
 def test_good_floats(text, value):
-    assert parse_line(f"k,{text},1,,a,,b".encode(), SCHEMA).numerics[0] == value
+    assert parse_line(f"k,{text},1,,a,,b".encode(), SHOP).numerics[0] == value
 
 
 @pytest.mark.parametrize(
@@ -285,15 +272,15 @@ def test_the_label_is_looked_at_before_outcomes():
 def test_texts_of_other_columns_are_ignored():
     texts = {"id": b"k", "price": b"1.5", "count": b"", "site": b"a", "age": b"4", "city": b"", "other": b"z"}
     expected = Row(None, [1.5, None, 4.0], [b"a", b""], [b"k"])
-    assert parse_texts(texts, SCHEMA, labelled=False) == expected
-    assert parse_texts(texts | {"clicked": b"0"}, SCHEMA).label == 0
+    assert parse_texts(texts, SHOP, labelled=False) == expected
+    assert parse_texts(texts | {"clicked": b"0"}, SHOP).label == 0
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_line_is_a_row_or_has_a_reason(line):
     try:
-        row = parse_line(line, SCHEMA)
+        row = parse_line(line, SHOP)
     except BadLine as bad:
         assert bad.reason in strict.REASONS and bad.detail
     else:
@@ -301,7 +288,7 @@ def test_any_line_is_a_row_or_has_a_reason(line):
 
 
 def test_count_fields():
-    assert count_fields(b"", SCHEMA) == 1 and count_fields(b",,", SCHEMA) == 3
+    assert count_fields(b"", SHOP) == 1 and count_fields(b",,", SHOP) == 3
 
 
 @pytest.mark.parametrize(
@@ -325,7 +312,7 @@ def test_count_fields():
 def test_detect_label_by_majority(fields, labelled):
     for value, ending in ((b"x", b""), (b"", b""), (b"\xff", b"\r")):
         lines = [b",".join([value] * number) + ending for number in fields]
-        assert detect_label(lines, SCHEMA, "log.csv") is labelled
+        assert detect_label(lines, SHOP, "log.csv") is labelled
 
 
 @pytest.mark.parametrize("fields", [[1], [5], [8], [5, 8, 1, 8], []])
@@ -333,7 +320,7 @@ def test_detect_label_without_any_line_of_a_row_is_an_error_with_the_source(fiel
     received = fields[0] if fields else 0
     message = rf"7 fields, or 6 without the label. Received: {received} fields \(day_3/log\.csv\b"
     with pytest.raises(DataError, match=message):
-        detect_label([b",".join([b"x"] * number) for number in fields], SCHEMA, "day_3/log.csv")
+        detect_label([b",".join([b"x"] * number) for number in fields], SHOP, "day_3/log.csv")
 
 
 @pytest.mark.parametrize(("fields", "labelled"), [([8], True), ([6], False), ([7, 6, 6, 8], False), ([7, 8], True)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from exports import SHOP, VISITS, Export, criteo_log, export, shop_log, visits_log
+from exports import VISITS, Export, criteo_log, export, shop_log, visits_log
+from shop import SHOP
 
 from features.schema import CRITEO
 

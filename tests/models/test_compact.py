@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exports import SHOP, fit_features, random_student, shop_log
+from exports import fit_features, random_student, shop_log
+from shop import SHOP
 
 from models.backend import tf
 from models.compact import CompactTrunk, quantised

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from exports import (
     CALIBRATION,
-    SHOP,
     TOLERANCE,
     VISITS,
     Export,
@@ -30,6 +29,7 @@ from exports import (
     split,
 )
 from scipy.special import expit, softmax
+from shop import SHOP
 from tensorflow.core.protobuf import saved_model_pb2
 
 from features.errors import ConfigError
